@@ -1,0 +1,194 @@
+"""Files and arrays become clean RGB images, and images become files again.
+
+An image inside the engine is a float32 tensor (1, H, W, 3), sRGB in [0, 1].
+"""
+
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tensorflow as tf
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 32  # pixels
+MAX_ASPECT = 8
+SAVED_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+_READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow reads MPO as JPEG
+_TOO_LARGE = f"The image has over {MAX_PIXELS // 1_000_000} megapixels: please use a smaller copy."
+_TURN_UPRIGHT = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's warnings about odd metadata would land on the command line's stderr.
+# They are filtered once, because a filter around each call is not thread-safe.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+class ImageError(ValueError):
+    """An image cannot be read or saved; one plain sentence tells the person at the screen what to do."""
+
+
+def load_image(source: Path | str | BinaryIO, *, long_side: int | None = None) -> tf.Tensor:
+    """Read an image file, or the first frame of an animation: upright, in sRGB, on white.
+
+    Returns float32 (1, H, W, 3) in [0, 1], resized to a longer side of `long_side` pixels if that is given.
+    Raises ImageError; whatever the header gives away is refused before any pixel is decoded.
+    """
+    if isinstance(source, str | Path):
+        with _open(source) as file:
+            return load_image(file, long_side=long_side)
+    picture = _to_srgb(_upright(_decode(source)))
+    if long_side is not None:
+        height, width = fitted_size(picture.height, picture.width, long_side)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return from_uint8(np.asarray(picture))
+
+
+def _open(path: Path | str) -> BinaryIO:
+    try:
+        return Path(path).open("rb")
+    except (OSError, ValueError) as error:
+        raise ImageError("The image file cannot be opened: check that it exists and may be read.") from error
+
+
+def _decode(file: BinaryIO) -> Image.Image:
+    try:
+        picture = Image.open(file, formats=_READ_FORMATS)
+        _check_header(picture)
+        picture.load()
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(_TOO_LARGE) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(
+            "This file is not a readable image: please use a JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF file."
+        ) from error
+    except Exception as error:  # there is no end to the types that Pillow's decoders raise on damaged files
+        raise ImageError("The image is damaged or incomplete: please export or download it again.") from error
+    return picture
+
+
+def _check_header(picture: Image.Image) -> None:
+    short_side, long_side = sorted(picture.size)
+    if short_side * long_side > MAX_PIXELS:
+        raise ImageError(_TOO_LARGE)
+    if short_side < MIN_SIDE:
+        raise ImageError(f"The image is too small: please use one of at least {MIN_SIDE} pixels a side.")
+    if long_side > MAX_ASPECT * short_side:
+        raise ImageError(f"The image is too long and narrow: please crop it to {MAX_ASPECT}:1 or less.")
+    if picture.mode == "F":
+        raise ImageError("The image holds floating-point numbers: please save it as a PNG or JPEG file.")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose would rewrite the whole EXIF block, and fail where a camera wrote it oddly.
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, struct.error):  # a damaged EXIF block does not make a damaged picture
+        return picture
+    return picture.transpose(_TURN_UPRIGHT[orientation]) if orientation in _TURN_UPRIGHT else picture
+
+
+def _to_srgb(picture: Image.Image) -> Image.Image:
+    profile = picture.info.get("icc_profile")
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits, not scale
+        grey = np.clip(np.asarray(picture), 0, 65535).astype(np.int32)
+        grey[grey == picture.info.get("transparency")] = 65535
+        picture = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    if picture.mode != "CMYK":
+        picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+    if profile:
+        picture = _apply_profile(picture, profile)
+    picture = picture.convert("RGB")
+    if alpha is not None:
+        picture = Image.composite(picture, Image.new("RGB", picture.size, "white"), alpha)
+    return picture
+
+
+def _apply_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    if profile[16:20] == b"RGB ":  # the profile's colour space; grey pictures often carry an RGB profile
+        picture = picture.convert("RGB")
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(io.BytesIO(profile), srgb, picture.mode, "RGB").apply(picture)
+    except ImageCms.PyCMSError:  # damaged, or for other colours than these: do as if there were none
+        return picture
+
+
+def from_uint8(pixels: np.ndarray) -> tf.Tensor:
+    """Turn 8-bit sRGB pixels (H, W, 3) into an image (1, H, W, 3)."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"pixels must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
+    return tf.cast(pixels[np.newaxis], tf.float32) / 255.0
+
+
+def to_uint8(image: tf.Tensor) -> np.ndarray:
+    """Turn an image (1, H, W, 3) into 8-bit sRGB pixels (H, W, 3), clipped and rounded."""
+    levels = tf.round(255.0 * tf.clip_by_value(tf.squeeze(image, axis=0), 0.0, 1.0))
+    pixels: np.ndarray = tf.cast(levels, tf.uint8).numpy()
+    return pixels
+
+
+def fitted_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width in pixels with the same aspect and the given longer side.
+
+    No side falls below 16 pixels, because VGG's deepest block works at 1/16 of the size.
+    """
+    scale = long_side / max(height, width)
+    return max(16, round(height * scale)), max(16, round(width * scale))
+
+
+def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resample (1, H, W, 3) to (1, height, width, 3) with the antialiased Lanczos filter of `load_image`.
+
+    Nothing is clipped: signed detail passes through, and sharp edges overshoot a little.
+    """
+    return tf.image.resize(image, (height, width), method="lanczos3", antialias=True)
+
+
+def save_image(image: tf.Tensor, path: Path | str) -> None:
+    """Write an image (1, H, W, 3) in the format that the path's ending names. Raises ImageError."""
+    if Path(path).suffix.lower() not in SAVED_ENDINGS:
+        raise ImageError(
+            f"Pictures are saved as {', '.join(SAVED_ENDINGS)}: please use one of these endings."
+        )
+    try:
+        Image.fromarray(to_uint8(image)).save(path, quality=95, subsampling=0)
+    except OSError as error:
+        raise ImageError(
+            "The picture cannot be saved: check that the folder exists and is writable."
+        ) from error
+
+
+def match_colors(image: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
+    """Move the colours of `image` (1, H, W, 3) to the mean and covariance of those of `reference`.
+
+    Of the linear maps that do it, the one that moves the colours least (Pitié and Kokaram 2007, "The linear
+    Monge-Kantorovitch linear colour mapping"). Clipped to [0, 1].
+    """
+    colors, wanted = (np.asarray(picture, np.float64).reshape(-1, 3) for picture in (image, reference))
+    noise = 1e-5 * np.eye(3)  # under an 8-bit step: what keeps a grey or flat picture's covariance invertible
+    own, other = np.cov(colors.T) + noise, np.cov(wanted.T) + noise
+    root, inverse = _power(own, 0.5), _power(own, -0.5)
+    transform = inverse @ _power(root @ other @ root, 0.5) @ inverse  # (3, 3), symmetric
+    moved = (colors - colors.mean(axis=0)) @ transform + wanted.mean(axis=0)
+    return tf.constant(np.clip(moved, 0, 1).reshape(image.shape), tf.float32)
+
+
+def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    product: np.ndarray = (vectors * np.maximum(values, 0) ** exponent) @ vectors.T
+    return product

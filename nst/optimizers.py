@@ -1,0 +1,143 @@
+"""L-BFGS and Adam behind one `step()`: minimise a function of one float32 vector."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float32]
+
+
+class Evaluation(Protocol):
+    """One loss-and-gradient call: the loss, and its gradient (n,)."""
+
+    @property
+    def loss(self) -> float: ...
+    @property
+    def gradient(self) -> Vector: ...
+
+
+E = TypeVar("E", bound=Evaluation)
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or its gradient is not finite anywhere the optimiser could go."""
+
+
+class _Optimizer(Generic[E]):
+    """Where the minimisation stands: `evaluation` is always that of `point` (n,)."""
+
+    def __init__(self, evaluate: Callable[[Vector], E], start: Vector, step_size: float) -> None:
+        self._evaluate = evaluate
+        self._step_size = step_size
+        self.point = start
+        self.evaluation = evaluate(start)
+        if not _finite(self.evaluation):
+            raise NonFiniteError("the loss is not finite at the start")
+
+    def step(self) -> bool:
+        """Make one accepted update; False where the loss can't be lowered any further.
+
+        Raises NonFiniteError and leaves `point` and `evaluation` as they were.
+        """
+        raise NotImplementedError
+
+
+class LBFGS(_Optimizer[E]):
+    """Limited-memory BFGS (Nocedal and Wright 2006, algorithms 7.4 and 7.5).
+
+    The line search brackets a point of the weak Wolfe conditions by doubling and bisection (Lewis and Overton
+    2013); it treats a non-finite loss as one that is too high. `step_size` is the root mean square of the
+    first update's coordinates; later updates find their own length. `memory` is how many are remembered.
+    """
+
+    def __init__(
+        self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 50
+    ) -> None:
+        super().__init__(evaluate, start, step_size)
+        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=memory)  # s, y, 1 / s.y
+
+    def step(self) -> bool:
+        here, direction = self.evaluation, self._direction()
+        slope = _dot(here.gradient, direction)
+        if slope >= 0:  # rounding has spoilt the curvature
+            self._pairs.clear()
+            direction = self._direction()
+            slope = _dot(here.gradient, direction)
+        low, high, length, best = 0.0, np.inf, 1.0, None
+        finite = slope == 0
+        for _ in range(20):
+            there = self._evaluate(self.point + np.float32(length) * direction)
+            finite = finite or _finite(there)
+            if not _finite(there) or there.loss > here.loss + 1e-4 * length * slope:
+                high = length
+            else:
+                best = length, there
+                if _dot(there.gradient, direction) >= 0.9 * slope:
+                    break
+                low = length
+            length = 2 * low if high == np.inf else (low + high) / 2
+        if not finite:
+            raise NonFiniteError("no finite loss along the search direction")
+        if best is None:
+            return False
+        length, there = best
+        update = np.float32(length) * direction
+        change = there.gradient - here.gradient
+        curvature = _dot(update, change)
+        if curvature > 0:
+            self._pairs.append((update, change, 1 / curvature))
+        self.point, self.evaluation = self.point + update, there
+        return True
+
+    def _direction(self) -> Vector:
+        """The two-loop recursion: minus the inverse Hessian's estimate times the gradient, (n,)."""
+        direction = -self.evaluation.gradient
+        if not self._pairs:
+            rms = np.sqrt(_dot(direction, direction) / direction.size)
+            return direction * np.float32(self._step_size / rms if rms else 0)
+        alphas = []
+        for s, y, rho in reversed(self._pairs):
+            alphas.append(rho * _dot(s, direction))
+            direction -= np.float32(alphas[-1]) * y
+        _, y, rho = self._pairs[-1]
+        direction *= np.float32(1 / (rho * _dot(y, y)))
+        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
+            direction += np.float32(alpha - rho * _dot(y, direction)) * s
+        return direction
+
+
+class Adam(_Optimizer[E]):
+    """Adam (Kingma and Ba 2015, algorithm 1); `step_size` is its learning rate."""
+
+    def __init__(self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.05) -> None:
+        super().__init__(evaluate, start, step_size)
+        self._steps = 0
+        self._mean = np.zeros_like(start)
+        self._square = np.zeros_like(start)
+
+    def step(self) -> bool:
+        gradient = self.evaluation.gradient
+        if not gradient.any():
+            return False
+        self._steps += 1
+        self._mean += np.float32(1 - 0.9) * (gradient - self._mean)
+        self._square += np.float32(1 - 0.999) * (gradient**2 - self._square)
+        mean = self._mean / np.float32(1 - 0.9**self._steps)
+        square = self._square / np.float32(1 - 0.999**self._steps)
+        point = self.point - np.float32(self._step_size) * mean / (np.sqrt(square) + np.float32(1e-8))
+        evaluation = self._evaluate(point)
+        if not _finite(evaluation):
+            raise NonFiniteError("the loss is not finite after the update")
+        self.point, self.evaluation = point, evaluation
+        return True
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return float(np.dot(a, b))
+
+
+def _finite(evaluation: Evaluation) -> bool:
+    return bool(np.isfinite(evaluation.loss) and np.isfinite(evaluation.gradient).all())
