@@ -45,15 +45,19 @@ def loss_chart(runs: Mapping[str, History], *, height: int = 320) -> go.Figure:
         font={"color": _GREY, "size": 13},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         xaxis={**axis, "title": {"text": "step"}, "rangemode": "tozero"},
-        yaxis={**axis, "title": {"text": "loss"}, "type": "log", "exponentformat": "power", "dtick": 1},
+        yaxis={**axis, "title": {"text": "loss"}, "type": "log", "exponentformat": "power", "dtick": "D2"},
     )
+    if not any(runs.values()):
+        figure.update_layout(xaxis_range=[0, 100], yaxis_range=[-3, 0])
     return figure
 
 
-def _level_changes(runs: Mapping[str, History]) -> set[tuple[float, str]]:
-    return {
-        (before["step"] + 0.5, f" {after['size']} px")
-        for history in runs.values()
-        for before, after in pairwise(history)
-        if after["size"] != before["size"]
-    }
+def _level_changes(runs: Mapping[str, History]) -> list[tuple[float, str]]:
+    return sorted(
+        {
+            (after["step"] - 0.5, f" {after['size']} px")
+            for history in runs.values()
+            for before, after in pairwise(history)
+            if after["size"] != before["size"]
+        }
+    )

@@ -109,7 +109,7 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         picture = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
     if picture.mode != "CMYK":
-        picture = picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB")
+        picture = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
     if profile:
         picture = _apply_profile(picture, profile)
     picture = picture.convert("RGB")

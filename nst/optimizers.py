@@ -62,12 +62,14 @@ class LBFGS(_Optimizer[E]):
     def step(self) -> bool:
         here, direction = self.evaluation, self._direction()
         slope = _dot(here.gradient, direction)
-        if slope >= 0:  # rounding has spoilt the curvature
+        if not slope < 0:  # rounding has spoilt the curvature
             self._pairs.clear()
             direction = self._direction()
             slope = _dot(here.gradient, direction)
+        if not slope < 0:  # the gradient is zero
+            return False
         low, high, length, best = 0.0, np.inf, 1.0, None
-        finite = slope == 0
+        finite = False
         for _ in range(20):
             there = self._evaluate(self.point + np.float32(length) * direction)
             finite = finite or _finite(there)
@@ -140,4 +142,7 @@ def _dot(a: Vector, b: Vector) -> float:
 
 
 def _finite(evaluation: Evaluation) -> bool:
-    return bool(np.isfinite(evaluation.loss) and np.isfinite(evaluation.gradient).all())
+    with np.errstate(over="ignore", invalid="ignore"):  # a gradient too long for float32 is of no use either
+        return bool(
+            np.isfinite(evaluation.loss) and np.isfinite(_dot(evaluation.gradient, evaluation.gradient))
+        )

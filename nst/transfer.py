@@ -1,10 +1,11 @@
 """The whole algorithm on one screen: TransferConfig, Progress and stylize()."""
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -73,19 +74,31 @@ class TransferConfig:
             elif "range" in setting.metadata:
                 low, high = setting.metadata["range"]
                 whole = setting.type is int
-                number = not isinstance(value, bool) and isinstance(value, int | float)
-                if not number or not low <= value <= high or (whole and value != int(value)):
+                if not _is_number(value, low, high) or (whole and value != int(value)):
                     kind = "whole number" if whole else "number"
                     raise ConfigError(f"Please set the {name} to a {kind} from {low:,} to {high:,}.")
                 object.__setattr__(self, setting.name, int(value) if whole else float(value))
             else:
-                _check_layers(name, value)
+                object.__setattr__(self, setting.name, _clean_layers(name, value))
 
 
-def _check_layers(name: str, layers: LayerWeights) -> None:
-    weights = layers.values() if isinstance(layers, Mapping) else ()
-    if not layers or not all(0 <= weight < math.inf for weight in weights):
-        raise ConfigError(f"Please name at least one of the {name}, with weights that are not negative.")
+def _clean_layers(name: str, layers: Any) -> LayerWeights:
+    """A copy that nobody else can change, of names in a list or tuple, or of a mapping to weights."""
+    if not isinstance(layers, list | tuple | Mapping) or not all(isinstance(layer, str) for layer in layers):
+        raise ConfigError(f"Please give the {name} as a list of names, or as names with a weight each.")
+    if not layers:
+        raise ConfigError(f"Please name at least one of the {name}.")
+    if not isinstance(layers, Mapping):
+        return tuple(layers)
+    low, high = 0, 10**12
+    if not all(_is_number(weight, low, high) for weight in layers.values()):
+        raise ConfigError(f"Please give each of the {name} a weight from {low:,} to {high:,}.")
+    return {layer: float(weight) for layer, weight in layers.items()}
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and bool(low <= value <= high)
 
 
 class Level(NamedTuple):
@@ -113,13 +126,19 @@ class Progress:
 
 
 def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
-    """Sizes that double up to `size`, the coarse ones, which are cheap and lay the picture out, first."""
+    """Sizes that double up to `size`, the coarse ones, which are cheap and lay the picture out, first.
+
+    Each level has a step at least; the rest is shared out, more to the coarse ones.
+    """
     sizes = [size]
     while sizes[0] >= 256 and len(sizes) < iterations:
         sizes.insert(0, round(sizes[0] / 2))
     shares = [2.0 ** (-0.5 * level) for level in range(len(sizes))]
-    ends = [round(iterations * sum(shares[: n + 1]) / sum(shares)) for n in range(len(sizes))]
-    return tuple(Level(size, end - start) for size, start, end in zip(sizes, [0, *ends], ends, strict=False))
+    spare = iterations - len(sizes)
+    ends = [round(spare * sum(shares[:n]) / sum(shares)) for n in range(len(sizes) + 1)]
+    return tuple(
+        Level(size, 1 + end - start) for size, (start, end) in zip(sizes, pairwise(ends), strict=True)
+    )
 
 
 def seconds_left(progress: Progress, config: TransferConfig) -> float:
@@ -163,14 +182,13 @@ def _levels(
         tv_weight=config.tv_weight,
         pooling=config.pooling,
     )
+    content, style = _fitted(content, config.size), _fitted(style, config.size)
     recolored = match_colors(content, style)
     progress = None
     first_step = 1
     for number, level in enumerate(coarse_to_fine(config.size, config.iterations), start=1):
-        height, width = fitted_size(content.shape[1], content.shape[2], level.size)
-        style_height, style_width = fitted_size(style.shape[1], style.shape[2], level.size)
-        targets = objective.targets(resize(content, height, width), resize(style, style_height, style_width))
-        guide = resize(recolored, height, width)
+        targets = objective.targets(_fitted(content, level.size), _fitted(style, level.size))
+        guide = _fitted(recolored, level.size)
         if progress is not None:
             start = _handed_up(progress.image, guide)
         elif config.init == "noise":
@@ -201,6 +219,11 @@ def _levels(
                 progress,
             ) from error
         first_step += level.steps
+
+
+def _fitted(image: tf.Tensor, long_side: int) -> tf.Tensor:
+    height, width = image.shape[1:3]
+    return resize(image, *fitted_size(height, width, long_side))
 
 
 def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> tf.Tensor:

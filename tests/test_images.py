@@ -15,6 +15,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 from nst import images
 from nst.images import ImageError, fitted_size, from_uint8, load_image, resize, save_image, to_uint8
 
+pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")  # pytest undoes the filter that the module sets
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PHOTO = EXAMPLES / "content" / "chenonceau.jpg"
 
@@ -154,7 +156,7 @@ def test_odd_exif_entries_do_not_hide_the_orientation(photo):
     assert pixels(encoded(photo, "JPEG", exif=exif)).shape == (96, 72, 3)
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08\0\0\0\x05"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0nonsense", b"Exif\0\0II*\0\x08", b"Exif\0\0II*\0\x08\0\0\0\x05"])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_a_damaged_exif_block_does_not_cost_the_picture(photo, form, exif):
     assert pixels(encoded(photo, form, exif=exif)).shape == (72, 96, 3)
@@ -238,6 +240,14 @@ def test_16_bit_grey_is_scaled_to_the_nearest_8_bit_level(form, dtype):
     grey = np.arange(0, 65536, 16).reshape(64, 64)
     loaded = pixels(encoded(Image.fromarray(grey.astype(dtype)), form))
     assert np.array_equal(loaded[..., 0], np.round(grey / 257))
+
+
+def test_grey_beyond_16_bits_is_clipped():
+    grey = np.full((32, 64), -1000, np.int32)
+    grey[:, 32:] = 70_000
+    loaded = pixels(encoded(Image.fromarray(grey), "TIFF"))
+    assert np.all(loaded[:, :32] == 0)
+    assert np.all(loaded[:, 32:] == 255)
 
 
 def test_16_bit_colour_is_scaled(photo):
@@ -403,7 +413,7 @@ def test_loading_at_a_size_is_loading_and_resizing():
         (100, 100, 64, (64, 64)),
         (1000, 333, 100, (100, 33)),
         (32, 256, 64, (16, 64)),
-        (256, 32, 128, (128, 16)),
+        (256, 32, 64, (64, 16)),
     ],
 )
 def test_fitted_sizes(height, width, long_side, expected):
@@ -478,13 +488,11 @@ def test_the_size_is_refused_before_any_pixel_is_decoded(photo, form, side):
     assert len(file) < 30_000
     start = time.perf_counter()
     assert refusal(io.BytesIO(file)) == TOO_LARGE
-    assert time.perf_counter() - start < 0.1
+    assert time.perf_counter() - start < 1
 
 
-def test_pillows_warnings_stay_silent(photo, recwarn):
-    fresh_load = runpy.run_path(images.__file__)[
-        "load_image"
-    ]  # pytest has undone the filter of the first import
+def test_pillows_warnings_stay_silent(recwarn):
+    fresh_load = runpy.run_path(images.__file__)["load_image"]
     with pytest.raises(ValueError, match="megapixels"):
         fresh_load(io.BytesIO(png_header(10_000, 10_000)))
     assert [str(warning.message) for warning in recwarn] == []
@@ -510,9 +518,10 @@ DAMAGED = "The image is damaged or incomplete: please export or download it agai
         b"\xff\xd8\xff",
         b"GIF89a",
         b"RIFF\x10\0\0\0WEBPVP8 ",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300),
+        b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(300),
     ],
-    ids=lambda body: repr(body[:8]),
+    ids=lambda body: repr(body[:12]),
 )
 def test_what_is_no_image_is_refused(tmp_path, body):
     path = tmp_path / "<b>visitor<i>.png"

@@ -1,0 +1,459 @@
+"""The page: drop in a photo and a painting, watch the photo being painted, take the picture home.
+
+`python app.py` starts it; `python app.py --share` gives it a public link as well.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
+
+import gradio as gr
+import tensorflow as tf
+from gradio.data_classes import FileData
+
+from nst.backbones import WeightsError
+from nst.catalog import Dataset, Example, load_datasets, made_beforehand
+from nst.figures import loss_chart
+from nst.images import ImageError, load_image, save_image, to_uint8
+from nst.page import CSS, LogSlider, PictureFile, duration, pair_thumbnail, status
+from nst.records import save_record
+from nst.runners import BusyError, Line, Run
+from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, coarse_to_fine, seconds_left
+
+DEFAULTS = TransferConfig()
+SETTINGS = {setting.name: setting.metadata for setting in fields(TransferConfig)}
+PREVIEW_SECONDS, CHART_SECONDS = (
+    0.9,
+    1.9,
+)  # a chart is drawn anew at each update, which takes the browser a while
+
+ENDED = {
+    "finished": "Done",
+    "stopped": "Stopped",
+    "out of time": "Stopped, because the time for one run is up",
+    "failed": "Stopped, because the losses went out of range",
+}
+SCROLL_TO_RESULTS = """(...values) => {
+    if (window.innerWidth < 768) document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
+    return values;
+}"""
+
+FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lacks most letters
+THEME = gr.themes.Default(primary_hue="orange", neutral_hue="stone", font=[FONT, "system-ui", "sans-serif"])
+
+logger = logging.getLogger("nst")
+
+
+class Page:
+    """The layout, and the short handlers behind it."""
+
+    def __init__(self, line: Line, datasets: tuple[Dataset, ...]) -> None:
+        self.line = line
+        self.datasets = datasets
+        self.runs: dict[str, Run] = {}  # one a visitor, by session
+        flat = tf.fill([1, 64, 64, 3], 0.5)
+        self.warm_up = line.join(flat, flat, TransferConfig(size=64, iterations=1))  # loads weights, traces
+
+    def build(self) -> gr.Blocks:
+        """The page, top to bottom as it looks."""
+        with gr.Blocks(title="Neural style transfer", delete_cache=(600, 3600)) as page:
+            gr.Markdown(
+                "# Neural style transfer\n"
+                "Choose a photo and a painting, and watch the photo being painted like the painting.",
+                elem_id="title",
+            )
+            with gr.Row():
+                with gr.Column(scale=5, min_width=320):
+                    self._panes()
+                    self._examples()
+                    self._sliders()
+                with gr.Column(scale=7, min_width=320, elem_id="results"):
+                    self._results()
+            self._events(page)
+            gr.api(self.stylize, concurrency_limit=None)
+        return page
+
+    def _panes(self) -> None:
+        content, style = self.datasets[0].pairs[0]
+        with gr.Row(elem_id="panes"):
+            self.content = _pane(content, "Photo (content)", "content")
+            self.style = _pane(style, "Painting (style)", "style")
+        with gr.Row(elem_id="actions"):
+            self.start_button = gr.Button("Stylize", variant="primary", scale=3, min_width=80)
+            self.stop_button = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
+
+    def _examples(self) -> None:
+        for dataset in self.datasets:
+            with gr.Tab(
+                f"{dataset.name.capitalize()} dataset · {len(dataset.contents)} × {len(dataset.styles)}"
+            ):
+                thumbnails = [(pair_thumbnail(*pair), pair[1].title) for pair in dataset.pairs]
+                gallery = gr.Gallery(
+                    thumbnails,
+                    columns=4,
+                    height="auto",
+                    object_fit="cover",
+                    allow_preview=False,
+                    show_label=False,
+                    container=False,
+                    buttons=[],
+                    elem_classes="pairs",
+                )
+                gallery.select(
+                    _chooser(dataset),
+                    outputs=[self.content, self.style],
+                    queue=False,
+                    show_progress="hidden",
+                    api_visibility="private",
+                )
+
+    def _sliders(self) -> None:
+        with gr.Group():
+            content_weight = _slider("content_weight", "Content weight α", 0.1)
+            low, high = SETTINGS["style_weight"]["range"]
+            style_weight = LogSlider(
+                low,
+                high,
+                value=DEFAULTS.style_weight,
+                label="Style weight β",
+                info=_sentence("style_weight"),
+            )
+            iterations = _slider("iterations", "Iterations", 1)
+            size = _slider("size", "Size", 32)
+        with gr.Accordion("Advanced", open=False):
+            backbone = _choice("backbone", "Backbone")
+            self.backbone_note = gr.Markdown(elem_id="backbone")
+            optimizer = _choice("optimizer", "Optimiser")
+            init = _choice("init", "Start")
+            pooling = _choice("pooling", "Pooling")
+            tv_weight = _slider("tv_weight", "Smoothing (TV)", 0.1)
+            seed = gr.Number(DEFAULTS.seed, label="Seed", info=_sentence("seed"), precision=0)
+        self.settings = {
+            "content_weight": content_weight,
+            "style_weight": style_weight,
+            "iterations": iterations,
+            "size": size,
+            "backbone": backbone,
+            "optimizer": optimizer,
+            "init": init,
+            "pooling": pooling,
+            "tv_weight": tv_weight,
+            "seed": seed,
+        }
+
+    def _results(self) -> None:
+        pair = self.datasets[0].pairs[0]
+        example = made_beforehand(*pair)
+        history = json.loads(example[1].read_text(encoding="utf-8"))["history"] if example else []
+        self.preview = gr.Image(
+            label="Picture",
+            format="jpeg",
+            visible=example is None,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="picture",
+        )
+        self.comparison = gr.ImageSlider(
+            (pair[0].path, example[0]) if example else None,
+            label="Before and after",
+            format="png",
+            visible=example is not None,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="comparison",
+        )
+        self.status = gr.HTML(
+            status(
+                "Painted beforehand from the two examples. Press Stylize to see it happen." if example else ""
+            )
+        )
+        with gr.Row():
+            self.download_picture = gr.DownloadButton("Save picture", interactive=False, min_width=100)
+            self.download_record = gr.DownloadButton("Save run record", interactive=False, min_width=100)
+        self.chart = gr.Plot(loss_chart({"": history}), label="Losses", show_label=False, elem_id="chart")
+
+    def _events(self, page: gr.Blocks) -> None:
+        outputs = [
+            self.start_button,
+            self.stop_button,
+            self.preview,
+            self.comparison,
+            self.status,
+            self.chart,
+            self.download_picture,
+            self.download_record,
+        ]
+        self.start_button.click(
+            self.paint,
+            [self.content, self.style, *self.settings.values()],
+            outputs,
+            js=SCROLL_TO_RESULTS,
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        self.stop_button.click(
+            self.stop, outputs=self.stop_button, queue=False, show_progress="hidden", api_visibility="private"
+        )
+        page.load(
+            self.describe_backbone,
+            outputs=self.backbone_note,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        page.unload(self.leave)
+
+    async def paint(
+        self, request: gr.Request, content: str | None, style: str | None, *settings: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Wait in the line, then show the picture and its losses as they grow."""
+        run, photo = await self._join(content, style, dict(zip(self.settings, settings, strict=True)))
+        self.runs[request.session_hash] = run
+        try:
+            yield {
+                self.start_button: gr.Button("Painting …", interactive=False),
+                self.stop_button: gr.Button(interactive=True),
+                self.preview: gr.Image(to_uint8(photo), visible=True),
+                self.comparison: gr.ImageSlider(visible=False),
+                self.status: status(self._before_painting(run)),
+                self.chart: loss_chart({}),
+                self.download_picture: gr.DownloadButton(interactive=False),
+                self.download_record: gr.DownloadButton(interactive=False),
+            }
+            async for update in self._watch(run):
+                yield update
+            yield {
+                self.start_button: gr.Button("Stylize", interactive=True),
+                self.stop_button: gr.Button("Stop", interactive=False),
+                self.status: status(""),
+            }
+            yield await asyncio.to_thread(
+                self._outcome, run, photo, f"{Path(content).stem}--{Path(style).stem}"
+            )
+        finally:
+            run.stop()
+
+    async def stylize(
+        self,
+        content: gr.FileData,
+        style: gr.FileData,
+        content_weight: float = DEFAULTS.content_weight,
+        style_weight: float = DEFAULTS.style_weight,
+        tv_weight: float = DEFAULTS.tv_weight,
+        size: int = DEFAULTS.size,
+        iterations: int = DEFAULTS.iterations,
+        backbone: str = DEFAULTS.backbone,
+        pooling: str = DEFAULTS.pooling,
+        content_layers: list[str] | dict[str, float] = DEFAULTS.content_layers,
+        style_layers: list[str] | dict[str, float] = DEFAULTS.style_layers,
+        optimizer: str = DEFAULTS.optimizer,
+        init: str = DEFAULTS.init,
+        seed: int = DEFAULTS.seed,
+    ) -> tuple[gr.FileData, dict]:
+        """Paint the content image as the style image is painted; get the picture (PNG) and the run record.
+
+        The settings mean what they mean on the page. Layers are a list of names, for losses that are divided
+        by the energy of their targets and averaged, or {name: weight}, for mean squared errors times weights.
+        """
+        settings = {name: value for name, value in locals().items() if name in SETTINGS}
+        run, _ = await self._join(_sent_file(content), _sent_file(style), settings)
+        try:
+            while not run.future.done():
+                await asyncio.sleep(0.1)
+            picture, record = await asyncio.to_thread(self._files, run, "picture")
+            return gr.FileData(path=str(picture)).model_dump(), json.loads(record.read_text(encoding="utf-8"))
+        finally:
+            run.stop()
+
+    def stop(self, request: gr.Request) -> Any:
+        """End the visitor's run; the picture so far stays."""
+        self.leave(request)
+        return gr.Button("Stopping …", interactive=False)
+
+    def leave(self, request: gr.Request) -> None:
+        """End the run of a visitor who has closed the page."""
+        run = self.runs.pop(request.session_hash, None)
+        if run is not None:
+            run.stop()
+
+    async def describe_backbone(self) -> str:
+        """Say which network reads the images, and why it isn't VGG-19 where it isn't."""
+        while not self.warm_up.future.done():
+            await asyncio.sleep(0.2)
+        backbone = self.warm_up.backbone
+        return f"The images are read by {backbone.name}. {backbone.note}" if backbone else ""
+
+    async def _join(self, content: Any, style: Any, settings: dict[str, Any]) -> tuple[Run, tf.Tensor]:
+        """Read the two images and put their run into the line; every bad input ends here."""
+        images = []
+        try:
+            config = TransferConfig(**settings)
+            for role, path in (("photo", content), ("painting", style)):
+                if path is None:
+                    raise gr.Error(f"Please add a {role} first.", print_exception=False)
+                images.append(await asyncio.to_thread(load_image, path, long_side=config.size))
+            return self.line.join(*images, config), images[0]
+        except ImageError as error:
+            raise gr.Error(f"The {role}: {error}", print_exception=False) from error
+        except (ConfigError, BusyError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    async def _watch(self, run: Run) -> AsyncIterator[dict[Any, Any]]:
+        """What has changed on the page, about every second, until the run ends."""
+        said, shown, picture_due, chart_due = "", None, 0.0, 0.0
+        while not run.future.done():
+            await asyncio.sleep(0.1)
+            progress, now = run.progress, time.monotonic()
+            if progress is None:
+                if said != (said := self._before_painting(run)):
+                    yield {self.status: status(said)}
+            elif progress is not shown and now >= picture_due:
+                shown, picture_due = progress, now + PREVIEW_SECONDS
+                update = {
+                    self.preview: to_uint8(progress.image),
+                    self.status: _while_painting(progress, run.config),
+                }
+                if now >= chart_due:
+                    chart_due = now + CHART_SECONDS
+                    update[self.chart] = loss_chart({"": list(run.history)})
+                yield update
+
+    def _before_painting(self, run: Run) -> str:
+        ahead = self.line.ahead(run)
+        if ahead:
+            return f"You are number {ahead + 1} in the line: {ahead} before you."
+        return "Reading the two images …" if run.backbone else "Loading the network …"
+
+    def _outcome(self, run: Run, photo: tf.Tensor, name: str) -> dict[Any, Any]:
+        """The picture beside the photo, with the files to take home."""
+        _raise_failure(run)
+        progress = run.progress
+        if progress is None:
+            return {self.status: status("Stopped before the first step.")}
+        picture, record = self._files(run, name)
+        time_taken = duration(progress.seconds)
+        text = f"{ENDED[run.ended]}: step {progress.step} of {progress.steps} after {time_taken}."
+        return {
+            self.preview: gr.Image(visible=False),
+            self.comparison: gr.ImageSlider((to_uint8(photo), to_uint8(progress.image)), visible=True),
+            self.status: status(text, progress.step / progress.steps),
+            self.chart: loss_chart({"": run.history}),
+            self.download_picture: gr.DownloadButton(value=str(picture), interactive=True),
+            self.download_record: gr.DownloadButton(value=str(record), interactive=True),
+        }
+
+    def _files(self, run: Run, name: str) -> tuple[Path, Path]:
+        """Write the picture and the record where Gradio serves them, and deletes them after a while."""
+        folder = Path(tempfile.mkdtemp(dir=self.preview.GRADIO_CACHE))
+        picture, record = folder / f"{name}.png", folder / f"{name}.json"
+        save_image(run.progress.image, picture)
+        save_record(run.record(), record)
+        return picture, record
+
+
+def _raise_failure(run: Run) -> None:
+    error = None if run.future.cancelled() else run.future.exception()
+    if isinstance(error, ConfigError | TransferError | WeightsError):
+        raise gr.Error(str(error), print_exception=False) from error
+    if error is not None:
+        logger.error("a run failed", exc_info=error)
+        raise gr.Error(
+            "Something went wrong: please try again, perhaps at a smaller size.", print_exception=False
+        )
+
+
+def _while_painting(progress: Progress, config: TransferConfig) -> str:
+    levels = len(coarse_to_fine(config.size, config.iterations))
+    text = (
+        f"Level {progress.level} of {levels} ({progress.size} px), step {progress.step} of {progress.steps}, "
+        f"about {duration(seconds_left(progress, config))} left"
+    )
+    return status(text, progress.step / progress.steps)
+
+
+def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str]]:
+    def choose(event: gr.SelectData) -> tuple[str, str]:
+        content, style = dataset.pairs[event.index]
+        return str(content.path), str(style.path)
+
+    return choose
+
+
+def _sent_file(value: Any) -> str:
+    """The path of a file sent over the API. Gradio has checked it, if it is marked as a file."""
+    try:
+        return FileData.model_validate(value, context={"validate_meta": True}).path
+    except ValueError as error:
+        raise gr.Error("Please send both images as files (with gradio_client: handle_file).") from error
+
+
+def _pane(example: Example, label: str, name: str) -> PictureFile:
+    return PictureFile(
+        str(example.path),
+        type="filepath",
+        image_mode=None,
+        label=label,
+        height=220,
+        sources=["upload", "clipboard", "webcam"],
+        buttons=[],
+        elem_id=name,
+    )
+
+
+def _slider(name: str, label: str, step: float) -> gr.Slider:
+    low, high = SETTINGS[name]["range"]
+    return gr.Slider(low, high, getattr(DEFAULTS, name), step=step, label=label, info=_sentence(name))
+
+
+def _choice(name: str, label: str) -> gr.Radio:
+    return gr.Radio(
+        SETTINGS[name]["choices"], value=getattr(DEFAULTS, name), label=label, info=_sentence(name)
+    )
+
+
+def _sentence(name: str) -> str:
+    text = SETTINGS[name]["help"]
+    return text[0].upper() + text[1:]
+
+
+def launch(line: Line, **options: Any) -> gr.Blocks:
+    """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
+    datasets = load_datasets()
+    page = Page(line, datasets).build()
+    page.queue(max_size=100, api_open=False)
+    page.launch(
+        theme=THEME,
+        css_paths=CSS,
+        allowed_paths=sorted({str(path) for dataset in datasets for path in dataset.folders}),
+        max_file_size="50mb",
+        footer_links=["api"],
+        **options,
+    )
+    return page
+
+
+def main() -> None:
+    """Serve the page until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
+    parser.add_argument("--share", action="store_true", help="give the page a public link as well")
+    share = parser.parse_args().share
+    logging.basicConfig(format="%(message)s")
+    line = Line()
+    try:
+        launch(line, share=share)
+    finally:
+        line.close()
+
+
+if __name__ == "__main__":
+    main()

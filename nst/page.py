@@ -1,0 +1,110 @@
+"""The page's own components, and how it looks."""
+
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import numpy.typing as npt
+from gradio.components.image import ImageData
+from PIL import Image, ImageOps
+
+from nst.catalog import Example
+
+CSS = Path(__file__).with_name("page.css")
+
+
+class PictureFile(gr.Image):
+    """An image pane that hands on the path of the file as it came, for load_image to read or to refuse.
+
+    Gradio's own opens the file first, and answers a damaged one with a message that nobody can act on.
+    """
+
+    is_template = True  # in the browser it is a gr.Image
+
+    def preprocess(self, payload: ImageData | None) -> str | None:
+        """Give the path of the file, or None where the pane is empty."""
+        return payload.path if payload else None
+
+
+class LogSlider(gr.HTML):
+    """A slider over several decades that shows, takes and gives the number itself, to two digits."""
+
+    def __init__(self, minimum: float, maximum: float, *, value: float, label: str, info: str) -> None:
+        super().__init__(
+            value,
+            label=label,
+            html_template=_LOG_SLIDER_HTML,
+            js_on_load=_LOG_SLIDER_JS,
+            elem_classes="log-slider",
+            info=info,
+            minimum=minimum,
+            maximum=maximum,
+            start=math.log10(minimum),
+            end=math.log10(maximum),
+        )
+
+    def preprocess(self, payload: Any) -> Any:
+        """Give the number."""
+        return payload
+
+    def postprocess(self, value: Any) -> Any:
+        """Take the number."""
+        return value
+
+    def api_info(self) -> dict[str, Any]:
+        """Describe the number."""
+        return {"type": "number"}
+
+
+_LOG_SLIDER_HTML = """
+<div class="head"><span>${label}</span>
+<input type="number" aria-label="${label}" step="any" value="${value}"></div>
+<div class="info">${info}</div>
+<div class="track"><span>${minimum}</span>
+<input type="range" aria-label="${label}, slider" step="0.05"
+min="${start}" max="${end}" value="${Math.log10(value)}"
+style="--filled: ${100 * (Math.log10(value) - start) / (end - start)}%">
+<span>${maximum}</span></div>
+"""
+_LOG_SLIDER_JS = """
+const shown = (power) => Number((10 ** power).toPrecision(2));
+element.addEventListener('input', ({target}) => {
+    if (target.type !== 'range') return;
+    element.querySelector('[type=number]').value = shown(target.value);
+    const filled = (target.value - target.min) / (target.max - target.min);
+    target.style.setProperty('--filled', `${100 * filled}%`);
+});
+element.addEventListener('change', ({target}) => {
+    props.value = target.type === 'range' ? shown(target.value) : target.valueAsNumber;
+    trigger('change');
+});
+"""
+
+
+def status(text: str, share: float | None = None) -> str:
+    """One line of plain text over a bar that is filled to `share` of its length, or to none."""
+    width = 0 if share is None else round(100 * share, 1)
+    return (
+        f'<div class="status" role="status"><p>{html.escape(text)}</p>'
+        f'<div class="bar"><div style="width: {width}%"></div></div></div>'
+    )
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds under a minute and a half, minutes beyond."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def pair_thumbnail(content: Example, style: Example) -> npt.NDArray[np.uint8]:
+    """The content image's left half beside the style image's right half, (150, 200, 3)."""
+    halves = []
+    for example, centre in ((content, 0.5), (style, 0.5)):
+        with Image.open(example.path) as picture:
+            picture.draft("RGB", (300, 300))
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+            halves.append(np.asarray(ImageOps.fit(upright, (99, 150), centering=(centre, 0.5))))
+    seam = np.full((150, 2, 3), 255, np.uint8)
+    return np.concatenate([halves[0], seam, halves[1]], axis=1)

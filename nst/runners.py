@@ -1,0 +1,93 @@
+"""Where runs happen: in one thread of this process, one run after the other."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import tensorflow as tf
+
+from nst.backbones import Backbone, load_backbone
+from nst.records import history_row, run_record
+from nst.transfer import Progress, TransferConfig, TransferError, stylize
+
+
+class BusyError(RuntimeError):
+    """Too many runs are waiting; one plain sentence that says what to do."""
+
+
+class Run:
+    """One stylization on its way; `progress` and `history` grow while it runs, and stay when it ends."""
+
+    def __init__(self, config: TransferConfig) -> None:
+        self.config = config
+        self.backbone: Backbone | None = None  # known once the run has begun
+        self.progress: Progress | None = None
+        self.history: list[dict[str, float]] = []
+        self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
+        self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End the run within one evaluation, or before it begins. What it has painted so far stays."""
+        self._stopping.set()
+        self.future.cancel()
+
+    def paint(self, content: tf.Tensor, style: tf.Tensor, seconds: float) -> None:
+        """Carry the run out, for at most that many seconds."""
+        self.backbone = load_backbone(self.config.backbone)
+        deadline = time.monotonic() + seconds
+
+        def stop() -> bool:
+            return self._stopping.is_set() or time.monotonic() > deadline
+
+        try:
+            for progress in stylize(content, style, self.config, self.backbone, stop=stop):
+                self.history.append(history_row(progress))
+                self.progress = progress
+        except TransferError:
+            if self.progress is None:
+                raise
+            self.ended = "failed"
+        else:
+            late = time.monotonic() > deadline
+            self.ended = "stopped" if self._stopping.is_set() else "out of time" if late else "finished"
+
+    def record(self) -> dict[str, Any]:
+        """The run record, once the run has ended with a picture."""
+        assert self.backbone is not None
+        return run_record(self.config, self.backbone, self.history, self.ended)
+
+
+class Line:
+    """Runs first come, first served: two at once would only slow each other down.
+
+    At most `places` runs are in the line, each for at most `seconds`.
+    """
+
+    def __init__(self, places: int = 20, seconds: float = 1800) -> None:
+        self._places = places
+        self._seconds = seconds
+        self._runs: list[Run] = []
+        self._thread = ThreadPoolExecutor(max_workers=1)
+
+    def join(self, content: tf.Tensor, style: tf.Tensor, config: TransferConfig) -> Run:
+        """Put a run at the end of the line. Raises BusyError where the line is full."""
+        self._runs = [run for run in self._runs if not run.future.done()]
+        if len(self._runs) >= self._places:
+            raise BusyError("Too many people are waiting: please try again in a few minutes.")
+        run = Run(config)
+        run.future = self._thread.submit(run.paint, content, style, self._seconds)
+        self._runs.append(run)
+        return run
+
+    def ahead(self, run: Run) -> int:
+        """How many runs have to end before `run` begins."""
+        earlier = self._runs[: self._runs.index(run)] if run in self._runs else []
+        return sum(not other.future.done() for other in earlier)
+
+    def close(self) -> None:
+        """Stop every run and take no more."""
+        for run in self._runs:
+            run.stop()
+        self._thread.shutdown()
