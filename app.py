@@ -25,7 +25,7 @@ from nst.backbones import WeightsError
 from nst.catalog import Dataset, Example, load_datasets, made_beforehand
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, save_image, to_uint8
-from nst.page import CSS, LogSlider, PictureFile, duration, pair_thumbnail, status
+from nst.page import CSS, duration, log_slider, pair_thumbnail, status
 from nst.records import save_record
 from nst.runners import BusyError, Line, Run
 from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, coarse_to_fine, seconds_left
@@ -121,7 +121,7 @@ class Page:
         with gr.Group():
             content_weight = _slider("content_weight", "Content weight α", 0.1)
             low, high = SETTINGS["style_weight"]["range"]
-            style_weight = LogSlider(
+            style_weight = log_slider(
                 low,
                 high,
                 value=DEFAULTS.style_weight,
@@ -132,7 +132,6 @@ class Page:
             size = _slider("size", "Size", 32)
         with gr.Accordion("Advanced", open=False):
             backbone = _choice("backbone", "Backbone")
-            self.backbone_note = gr.Markdown(elem_id="backbone")
             optimizer = _choice("optimizer", "Optimiser")
             init = _choice("init", "Start")
             pooling = _choice("pooling", "Pooling")
@@ -181,6 +180,7 @@ class Page:
             self.download_picture = gr.DownloadButton("Save picture", interactive=False, min_width=100)
             self.download_record = gr.DownloadButton("Save run record", interactive=False, min_width=100)
         self.chart = gr.Plot(loss_chart({"": history}), label="Losses", show_label=False, elem_id="chart")
+        self.backbone_note = gr.Markdown(elem_id="backbone")
 
     def _events(self, page: gr.Blocks) -> None:
         outputs = [
@@ -197,6 +197,7 @@ class Page:
             self.paint,
             [self.content, self.style, *self.settings.values()],
             outputs,
+            preprocess=False,  # images and settings as they came: load_image and TransferConfig check them
             js=SCROLL_TO_RESULTS,
             concurrency_limit=None,
             show_progress="hidden",
@@ -214,7 +215,7 @@ class Page:
         page.unload(self.leave)
 
     async def paint(
-        self, request: gr.Request, content: str | None, style: str | None, *settings: Any
+        self, request: gr.Request, content: Any, style: Any, *settings: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Wait in the line, then show the picture and its losses as they grow."""
         run, photo = await self._join(content, style, dict(zip(self.settings, settings, strict=True)))
@@ -237,9 +238,8 @@ class Page:
                 self.stop_button: gr.Button("Stop", interactive=False),
                 self.status: status(""),
             }
-            yield await asyncio.to_thread(
-                self._outcome, run, photo, f"{Path(content).stem}--{Path(style).stem}"
-            )
+            name = "--".join(Path(file["path"]).stem for file in (content, style))
+            yield await asyncio.to_thread(self._outcome, run, photo, name)
         finally:
             run.stop()
 
@@ -266,10 +266,13 @@ class Page:
         by the energy of their targets and averaged, or {name: weight}, for mean squared errors times weights.
         """
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
-        run, _ = await self._join(_sent_file(content), _sent_file(style), settings)
+        run, _ = await self._join(content, style, settings)
         try:
             while not run.future.done():
                 await asyncio.sleep(0.1)
+            _raise_failure(run)
+            if run.progress is None:
+                raise gr.Error("The run was stopped before its first step.", print_exception=False)
             picture, record = await asyncio.to_thread(self._files, run, "picture")
             return gr.FileData(path=str(picture)).model_dump(), json.loads(record.read_text(encoding="utf-8"))
         finally:
@@ -298,13 +301,12 @@ class Page:
         images = []
         try:
             config = TransferConfig(**settings)
-            for role, path in (("photo", content), ("painting", style)):
-                if path is None:
-                    raise gr.Error(f"Please add a {role} first.", print_exception=False)
+            for role, file in (("photo", content), ("painting", style)):
+                path = _path_of(file, role)
                 images.append(await asyncio.to_thread(load_image, path, long_side=config.size))
             return self.line.join(*images, config), images[0]
         except ImageError as error:
-            raise gr.Error(f"The {role}: {error}", print_exception=False) from error
+            raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -389,19 +391,21 @@ def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str]]:
     return choose
 
 
-def _sent_file(value: Any) -> str:
-    """The path of a file sent over the API. Gradio has checked it, if it is marked as a file."""
+def _path_of(file: Any, role: str) -> str:
+    """Where an uploaded file lies. Gradio has checked that it was uploaded, if it is marked as a file."""
+    if file is None:
+        raise gr.Error(f"Please add a {role} first.", print_exception=False)
     try:
-        return FileData.model_validate(value, context={"validate_meta": True}).path
+        return FileData.model_validate(file, context={"validate_meta": True}).path
     except ValueError as error:
-        raise gr.Error("Please send both images as files (with gradio_client: handle_file).") from error
+        sentence = f"Please send the {role} as a file (with gradio_client: handle_file)."
+        raise gr.Error(sentence, print_exception=False) from error
 
 
-def _pane(example: Example, label: str, name: str) -> PictureFile:
-    return PictureFile(
+def _pane(example: Example, label: str, name: str) -> gr.Image:
+    return gr.Image(
         str(example.path),
         type="filepath",
-        image_mode=None,
         label=label,
         height=220,
         sources=["upload", "clipboard", "webcam"],

@@ -1,8 +1,22 @@
 """Neural style transfer: a photo, painted as a painting is painted."""
 
-from nst.backbones import Backbone, WeightsError, load_backbone
-from nst.images import ImageError, from_uint8, load_image, save_image, to_uint8
-from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, stylize
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nst.backbones import Backbone, WeightsError, load_backbone
+    from nst.images import ImageError, from_uint8, load_image, save_image, to_uint8
+    from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, stylize
+else:
+
+    def __getattr__(name):
+        # TensorFlow starts with the first use of these names, not with the import of nst: its start takes
+        # seconds, and the command line has to answer to Ctrl-C, and keep stderr clean, while it lasts.
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from nst import backbones, images, transfer
+
+        return next(vars(home)[name] for home in (backbones, images, transfer) if name in vars(home))
+
 
 __all__ = [
     "Backbone",

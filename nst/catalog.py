@@ -87,6 +87,8 @@ def _listed(root: Path) -> tuple[Dataset, ...]:
             )
             for dataset in listing["datasets"]
         )
+        if not datasets or not all(dataset.pairs for dataset in datasets):
+            raise ValueError("there is no pair of images in a dataset")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CatalogError(
             f"Please correct {root / 'datasets.json'}, which is not laid out as the bundled one."

@@ -45,7 +45,7 @@ def loss_chart(runs: Mapping[str, History], *, height: int = 320) -> go.Figure:
         font={"color": _GREY, "size": 13},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         xaxis={**axis, "title": {"text": "step"}, "rangemode": "tozero"},
-        yaxis={**axis, "title": {"text": "loss"}, "type": "log", "exponentformat": "power", "dtick": "D2"},
+        yaxis={**axis, "title": {"text": "loss"}, "type": "log", "tickformat": "~g", "dtick": "D2"},
     )
     if not any(runs.values()):
         figure.update_layout(xaxis_range=[0, 100], yaxis_range=[-3, 0])

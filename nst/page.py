@@ -3,12 +3,10 @@
 import html
 import math
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 import numpy as np
 import numpy.typing as npt
-from gradio.components.image import ImageData
 from PIL import Image, ImageOps
 
 from nst.catalog import Example
@@ -16,47 +14,20 @@ from nst.catalog import Example
 CSS = Path(__file__).with_name("page.css")
 
 
-class PictureFile(gr.Image):
-    """An image pane that hands on the path of the file as it came, for load_image to read or to refuse.
-
-    Gradio's own opens the file first, and answers a damaged one with a message that nobody can act on.
-    """
-
-    is_template = True  # in the browser it is a gr.Image
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """Give the path of the file, or None where the pane is empty."""
-        return payload.path if payload else None
-
-
-class LogSlider(gr.HTML):
-    """A slider over several decades that shows, takes and gives the number itself, to two digits."""
-
-    def __init__(self, minimum: float, maximum: float, *, value: float, label: str, info: str) -> None:
-        super().__init__(
-            value,
-            label=label,
-            html_template=_LOG_SLIDER_HTML,
-            js_on_load=_LOG_SLIDER_JS,
-            elem_classes="log-slider",
-            info=info,
-            minimum=minimum,
-            maximum=maximum,
-            start=math.log10(minimum),
-            end=math.log10(maximum),
-        )
-
-    def preprocess(self, payload: Any) -> Any:
-        """Give the number."""
-        return payload
-
-    def postprocess(self, value: Any) -> Any:
-        """Take the number."""
-        return value
-
-    def api_info(self) -> dict[str, Any]:
-        """Describe the number."""
-        return {"type": "number"}
+def log_slider(minimum: float, maximum: float, *, value: float, label: str, info: str) -> gr.HTML:
+    """A slider over several decades, whose value is the number it shows, to two digits."""
+    return gr.HTML(
+        value,
+        label=label,
+        html_template=_LOG_SLIDER_HTML,
+        js_on_load=_LOG_SLIDER_JS,
+        elem_classes="log-slider",
+        info=info,
+        minimum=minimum,
+        maximum=maximum,
+        start=math.log10(minimum),
+        end=math.log10(maximum),
+    )
 
 
 _LOG_SLIDER_HTML = """

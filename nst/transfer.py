@@ -45,11 +45,11 @@ class TransferConfig:
     Raises ConfigError for a value out of its range.
     """
 
-    content_weight: float = _number(1.0, 0, 100, "how much the result shows what the content image shows (α)")
+    content_weight: float = _number(1.0, 0, 10, "how much the result shows what the content image shows (α)")
     style_weight: float = _number(100.0, 0.1, 100_000, "how much it is painted as the style image is (β)")
-    tv_weight: float = _number(1.0, 0, 1000, "how much speckle is smoothed away (total variation)")
+    tv_weight: float = _number(10.0, 0, 100, "how much speckle is smoothed away (total variation)")
     size: int = _number(512, 64, 1024, "long side of the result in pixels")
-    iterations: int = _number(120, 1, 2000, "steps over all levels")
+    iterations: int = _number(120, 1, 1000, "steps over all levels")
     backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
     pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
     content_layers: LayerWeights = field(
@@ -142,10 +142,9 @@ def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
 
 
 def seconds_left(progress: Progress, config: TransferConfig) -> float:
-    """Estimate what the rest of the run takes: a step's cost grows with the number of its pixels."""
-    costs = [
-        level.size**2 for level in coarse_to_fine(config.size, config.iterations) for _ in range(level.steps)
-    ]
+    """Estimate what the rest of the run takes; a step's cost grows a little slower than its pixels."""
+    schedule = coarse_to_fine(config.size, config.iterations)
+    costs = [level.size**1.75 for level in schedule for _ in range(level.steps)]
     return progress.seconds * sum(costs[progress.step :]) / sum(costs[: progress.step])
 
 

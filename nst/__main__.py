@@ -1,0 +1,223 @@
+"""The command line: python -m nst stylize."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tqdm import tqdm
+
+import nst
+
+if TYPE_CHECKING:  # main() imports what starts TensorFlow
+    import tensorflow as tf
+
+    import nst.images
+    import nst.records
+    import nst.transfer
+    from nst.losses import LayerWeights
+
+
+class CommandError(Exception):
+    """What ends the command: a line for the person who typed it, and the exit code."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out the command line `argv`, by default the program's own, and return the exit code."""
+    try:
+        with _tensorflow_silent():
+            importlib.import_module("nst.records")  # and with it the whole engine
+        logging.basicConfig(format="%(message)s")
+        _stylize(_parser().parse_args(argv))
+        return 0
+    except KeyboardInterrupt:
+        message, exit_code = "Stopped before the first step: nothing was saved.", 130
+    except CommandError as error:
+        message, exit_code = error.args
+    except (nst.ConfigError, nst.WeightsError) as error:
+        message, exit_code = str(error), 2
+    print(" ".join(message.split()), file=sys.stderr)
+    return exit_code
+
+
+@contextmanager
+def _tensorflow_silent() -> Iterator[None]:
+    """Keep TensorFlow's start-up messages from stderr.
+
+    The first are written by C++ before it heeds TF_CPP_MIN_LOG_LEVEL (tensorflow/tensorflow#100442).
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{self.prog}: {message} (see --help)", 2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nst", description="Neural style transfer.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    purpose = "paint a photo as a painting is painted"
+    stylize = commands.add_parser("stylize", help=purpose, description=purpose, allow_abbrev=False)
+    stylize.add_argument("content", metavar="CONTENT", type=Path, help="the content image, a file")
+    stylize.add_argument("style", metavar="STYLE", type=Path, help="the style image, a file")
+    output = f"the picture to write: {', '.join(nst.images.SAVED_ENDINGS)}"
+    stylize.add_argument("-o", "--output", metavar="OUT.png", type=Path, required=True, help=output)
+    report = "the record to write: config, versions, and the losses of each step"
+    stylize.add_argument("--report", metavar="RUN.json", type=Path, help=report)
+    settings = stylize.add_argument_group("settings")
+    for setting in fields(nst.TransferConfig):
+        _add_setting(settings, setting)
+    return parser
+
+
+def _add_setting(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
+    text, default = setting.metadata["help"], str(setting.default)
+    options: dict[str, Any]
+    if "choices" in setting.metadata:
+        options = {"choices": setting.metadata["choices"]}
+    elif "range" in setting.metadata:
+        low, high = setting.metadata["range"]
+        text = f"{text}, from {low:,} to {high:,}"
+        options = {"metavar": "N", "type": _number}
+    else:
+        default = ",".join(setting.default)  # type: ignore[arg-type]
+        options = {"metavar": "NAME[:WEIGHT],...", "type": _layers}
+    flag = "--" + setting.name.replace("_", "-")
+    group.add_argument(flag, default=setting.default, help=f"{text} (default: {default})", **options)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # TransferConfig says which numbers it takes
+
+
+def _layers(text: str) -> LayerWeights:
+    names, colons, weights = zip(*(item.partition(":") for item in text.split(",")), strict=True)
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError("please name each layer once")
+    if not any(colons):
+        return names
+    try:
+        return dict(zip(names, map(float, weights), strict=True))
+    except ValueError:
+        raise argparse.ArgumentTypeError("please give each layer a weight, as in NAME:0.5, or none") from None
+
+
+def _stylize(arguments: argparse.Namespace) -> None:
+    settings = [setting.name for setting in fields(nst.TransferConfig)]
+    config = nst.TransferConfig(**{name: getattr(arguments, name) for name in settings})
+    output, report = arguments.output, arguments.report
+    _check_destination(output, nst.images.SAVED_ENDINGS)
+    if report:
+        _check_destination(report, (".json",))
+    content, style = (_read(path, config.size) for path in (arguments.content, arguments.style))
+    backbone = nst.load_backbone(config.backbone)
+
+    progress, history, failure = None, [], None
+    with _ctrl_c() as pressed:
+        steps = nst.stylize(content, style, config, backbone, stop=lambda: bool(pressed))
+        try:
+            for progress in _shown(steps, config):
+                history.append(nst.records.history_row(progress))
+        except nst.TransferError as error:
+            failure = error
+        if progress is None:
+            raise CommandError(str(failure), 1) if failure else KeyboardInterrupt
+        ended = "failed" if failure else "stopped" if pressed else "finished"
+        record = nst.records.run_record(config, backbone, history, ended)
+        _save(progress.image, output, record, report)
+
+    at = f"step {progress.step} of {progress.steps}"
+    if failure:
+        raise CommandError(f"{failure} The picture of {at} is in {output}.", 1)
+    if pressed:
+        raise CommandError(f"Stopped at {at}: the picture so far is in {output}.", 130)
+    height, width = progress.image.shape[1:3]
+    written = f"{output} and {report}" if report else str(output)
+    took = tqdm.format_interval(progress.seconds)
+    message = f"Wrote {written}: {width} x {height} pixels, {len(history)} steps in {took}."
+    print(message.encode(errors="backslashreplace").decode())  # the name of a file need not be UTF-8
+
+
+def _check_destination(path: Path, endings: Sequence[str]) -> None:
+    """Find out before the run, not after it, whether that file can be written."""
+    if path.suffix.lower() not in endings:
+        raise CommandError(f"{path}: please use one of the endings {', '.join(endings)}.", 2)
+    try:
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}.", 2) from error
+
+
+def _read(path: Path, size: int) -> tf.Tensor:
+    try:
+        return nst.load_image(path, long_side=size)
+    except nst.ImageError as error:
+        raise CommandError(f"{path}: {error}", 2) from error
+
+
+def _save(image: tf.Tensor, output: Path, record: dict[str, Any], report: Path | None) -> None:
+    try:
+        nst.save_image(image, output)
+        if report:
+            nst.records.save_record(record, report)
+    except (nst.ImageError, OSError) as error:
+        raise CommandError(f"The run has ended, but not all of it could be saved: {error}", 1) from error
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[list[int]]:
+    """A list that grows with each Ctrl-C, which then interrupts neither a step nor the saving."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before != signal.SIG_IGN:  # what a shell sets for a script's background jobs
+        signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _shown(steps: Iterator[nst.Progress], config: nst.TransferConfig) -> Iterator[nst.Progress]:
+    """Hand the steps on, with a bar on a terminal, elsewhere with a line for each tenth of the run."""
+    look = "{bar}| {n_fmt}/{total_fmt}{postfix}"
+    total, tenths = config.iterations, -1
+    with tqdm(total=total, bar_format=look, dynamic_ncols=True, leave=False, disable=None) as bar:
+        for progress in steps:
+            losses, left = progress.losses, nst.transfer.seconds_left(progress, config)
+            state = (
+                f"{progress.size} px, {tqdm.format_interval(left)} left, content {losses.content:.3g}, "
+                f"style {losses.style:.3g}, total {losses.total:.3g}"
+            )
+            bar.set_postfix_str(state, refresh=False)
+            bar.update(progress.step - bar.n)
+            if bar.disable and tenths < (tenths := 10 * progress.step // total):
+                print(f"step {progress.step} of {total}, {state}", file=sys.stderr)
+            yield progress
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""A real Chromium before a real server."""
+
+import os
+import shutil
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+import app
+from nst.runners import Line
+
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Debian's Chromium; where there is none the tests are skipped, or fail if NST_REQUIRE_BROWSER is set."""
+    path = shutil.which("chromium")
+    if path is None:
+        message = "no chromium on the PATH (apt-get install chromium)"
+        pytest.fail(message) if os.environ.get("NST_REQUIRE_BROWSER") else pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    line = Line()
+    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+    yield page.local_url
+    line.close()
+    page.close()
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """Open the page as a new visitor; afterwards, check that it asked nobody else and logged no error."""
+    contexts, foreign, errors = [], [], []
+
+    def open_page(viewport=WIDE):
+        context = chromium.new_context(viewport=viewport, accept_downloads=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url) else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(server)
+        button(page, "Stylize").wait_for()
+        return page
+
+    def is_foreign(url):
+        return not url.startswith((server, "data:", "blob:"))
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert foreign == []
+    assert errors == []
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)

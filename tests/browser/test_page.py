@@ -1,0 +1,201 @@
+"""What visitors do, in a real browser: choose, paint, stop, take home, and make mistakes."""
+
+import json
+import re
+
+import numpy as np
+from conftest import PHONE, button
+from PIL import Image
+from playwright.sync_api import expect
+
+
+def set_number(page, label, value):
+    """Type into the number box of a slider."""
+    box = page.get_by_role("spinbutton", name=re.compile(label)).first
+    box.fill(str(value))
+    box.press("Enter")
+
+
+def quick(page, size=128, iterations=40):
+    set_number(page, "Size", size)
+    set_number(page, "Iterations", iterations)
+
+
+def source(page, pane="#picture"):
+    return page.locator(f"{pane} img").first.get_attribute("src")
+
+
+def chart_points(page):
+    """How many steps each line of the chart shows."""
+    return page.evaluate(
+        "[...document.querySelectorAll('#chart .js-plotly-plot')].flatMap(p => p.data.map(t => t.x.length))"
+    )
+
+
+def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(visit, tmp_path):
+    page = visit()
+    page.get_by_role("tab", name=re.compile("Large dataset")).click()
+    page.locator(".pairs:visible button.thumbnail-item").nth(9).click()
+    expect(page.locator("#content img")).to_have_attribute("src", re.compile("mountain-sunset"))
+    expect(page.locator("#style img")).to_have_attribute("src", re.compile("munch-the-scream"))
+
+    quick(page, size=256, iterations=60)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
+    previews, points = set(), []
+    while button(page, "Stylize").count() == 0:
+        if page.locator("#picture img").count():
+            previews.add(source(page))
+        points.append(sum(chart_points(page)))
+        page.wait_for_timeout(200)
+    assert len(previews) >= 3
+    assert len(set(points)) >= 3
+    assert points[-1] > points[0]
+
+    expect(page.locator(".status")).to_contain_text("Done: step 60 of 60")
+    expect(page.locator("#comparison img").nth(1)).to_be_visible()
+    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 60")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save picture").or_(button(page, "Save picture")).first.click()
+    assert download.value.suggested_filename == "mountain-sunset--munch-the-scream.png"
+    download.value.save_as(tmp_path / "picture.png")
+    assert Image.open(tmp_path / "picture.png").size == (256, 171)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save run record").or_(button(page, "Save run record")).first.click()
+    download.value.save_as(tmp_path / "run.json")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["config"]["iterations"] == len(record["history"]) == 60
+    assert record["ended"] == "finished"
+
+
+def test_stop_keeps_the_picture_so_far(visit, tmp_path):
+    page = visit()
+    quick(page, size=512, iterations=1000)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
+    button(page, "Stop").click()
+    expect(page.locator(".status")).to_contain_text("Stopped: step", timeout=60_000)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save picture").or_(button(page, "Save picture")).first.click()
+    download.value.save_as(tmp_path / "picture.png")
+    assert np.asarray(Image.open(tmp_path / "picture.png")).std() > 20
+    expect(button(page, "Stylize")).to_be_enabled()
+
+
+def test_stop_takes_a_waiting_visitor_out_of_the_line(visit):
+    first, second = visit(), visit()
+    quick(first, size=512, iterations=1000)
+    button(first, "Stylize").click()
+    expect(first.locator(".status")).to_contain_text("step", timeout=60_000)
+    button(second, "Stylize").click()
+    expect(second.locator(".status")).to_contain_text("You are number 2 in the line", timeout=60_000)
+    button(second, "Stop").click()
+    expect(second.locator(".status")).to_contain_text("Stopped before the first step")
+    button(first, "Stop").click()
+    expect(first.locator(".status")).to_contain_text("Stopped: step", timeout=60_000)
+
+
+def test_two_visitors_see_their_own_pictures_one_after_the_other(visit):
+    first, second = visit(), visit(PHONE)
+    second.locator(".pairs:visible button.thumbnail-item").nth(2).click()
+    expect(second.locator("#style img")).to_have_attribute("src", re.compile("munch"))
+    for page in (first, second):
+        quick(page, size=192, iterations=40)
+        button(page, "Stylize").click()
+    expect(second.locator(".status")).to_contain_text("You are number 2 in the line", timeout=60_000)
+    for page in (first, second):
+        expect(page.locator(".status")).to_contain_text("Done: step 40 of 40", timeout=120_000)
+    great_wave, scream = (colors(page) for page in (first, second))
+    assert scream[0] - scream[2] > great_wave[0] - great_wave[2] + 20  # the one is redder than the other
+
+
+def colors(page):
+    """The mean red, green and blue of the result."""
+    return page.evaluate(
+        """() => {
+            const image = [...document.querySelectorAll('#comparison img')].at(-1);
+            const canvas = document.createElement('canvas');
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
+            const mean = (values) => values.reduce((a, b) => a + b) / values.length;
+            return [0, 1, 2].map((channel) => mean(data.filter((_, index) => index % 4 === channel)));
+        }"""
+    )
+
+
+def test_closing_the_tab_frees_the_place(visit):
+    first, second = visit(), visit()
+    quick(first, size=512, iterations=1000)
+    quick(second)
+    button(first, "Stylize").click()
+    expect(first.locator(".status")).to_contain_text("step", timeout=60_000)
+    button(second, "Stylize").click()
+    first.close()
+    expect(second.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
+def test_a_missing_or_damaged_picture_gets_a_plain_sentence_and_nothing_is_lost(visit, tmp_path):
+    page = visit()
+    quick(page)
+    (tmp_path / "holiday.png").write_bytes(b"<svg></svg>")
+    page.locator("#content").get_by_label("Clear").or_(
+        page.locator("#content button[title=Clear]")
+    ).first.click()
+    button(page, "Stylize").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("Please add a photo first.")
+    page.get_by_test_id("toast-close").click()
+    page.locator("#content input[type=file]").set_input_files(tmp_path / "holiday.png")
+    page.wait_for_timeout(1000)
+    button(page, "Stylize").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("Photo: This file is not a readable image")
+    page.locator(".pairs:visible button.thumbnail-item").nth(3).click()
+    expect(page.locator("#style img")).to_have_attribute("src", re.compile("kandinsky"))
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
+def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
+    page = visit()
+    quick(page, iterations=5)
+    slider = page.get_by_role("slider", name=re.compile("Style weight"))
+    slider.focus()
+    before = page.get_by_role("spinbutton", name=re.compile("Style weight")).input_value()
+    for _ in range(20):
+        slider.press("ArrowRight")  # 20 times a twentieth of a decade
+    expect(page.get_by_role("spinbutton", name=re.compile("Style weight"))).to_have_value(
+        str(10 * int(before))
+    )
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Save run record").or_(button(page, "Save run record")).first.click()
+    download.value.save_as(tmp_path / "run.json")
+    assert json.loads((tmp_path / "run.json").read_text())["config"]["style_weight"] == 10 * int(before)
+
+
+def test_nothing_moves_while_a_run_goes_on(visit):
+    page = visit()
+    quick(page, size=192, iterations=60)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
+    places = set()
+    while button(page, "Stylize").count() == 0:
+        places.add(
+            page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY")
+        )
+        page.wait_for_timeout(100)
+    page.wait_for_timeout(1000)
+    places.add(page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY"))
+    assert len(places) == 1
+
+
+def test_a_phone_shows_the_whole_width_and_the_picture_after_a_tap(visit):
+    page = visit(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    quick(page)
+    button(page, "Stylize").click()
+    expect(page.locator("#picture, #comparison").locator("visible=true").first).to_be_in_viewport()
+    expect(button(page, "Stop")).to_be_in_viewport()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)

@@ -1,0 +1,203 @@
+"""The page's server: its API, its line, and what it says to bad input. The page itself: tests/browser."""
+
+import inspect
+import json
+import re
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import app
+from nst.runners import Line
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PHOTO = EXAMPLES / "content" / "chenonceau.jpg"
+PAINTING = EXAMPLES / "style" / "hokusai-great-wave.jpg"
+QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16-hed", "api_name": "/stylize"}
+API_ORDER = [name for name in inspect.signature(app.Page.stylize).parameters if name in app.SETTINGS]
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def line():
+    line = Line()
+    yield line
+    line.close()
+
+
+@pytest.fixture(scope="module")
+def server(line):
+    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+    yield page.local_url
+    page.close()
+
+
+@pytest.fixture
+def client(server, tmp_path):
+    return Client(server, verbose=False, download_files=tmp_path)
+
+
+def paint(client, content=PHOTO, style=PAINTING, **settings):
+    return client.predict(handle_file(content), handle_file(style), **{**QUICK, **settings})
+
+
+def test_stylize_gives_the_picture_and_its_record(client):
+    picture, record = paint(client, seed=5)
+    assert Image.open(picture).format == "PNG"
+    assert Image.open(picture).size == (64, 48)
+    assert record["ended"] == "finished"
+    assert record["config"]["seed"] == 5
+    assert [row["step"] for row in record["history"]] == [1, 2, 3]
+    assert record["backbone"]["name"] == "vgg16-hed"
+
+
+def test_every_setting_has_a_name_in_the_api(client):
+    endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/stylize"]
+    names = {parameter["parameter_name"] for parameter in endpoint["parameters"]}
+    assert names == {"content", "style"} | {*app.SETTINGS}
+    assert "run record" in endpoint["description"]
+
+
+def test_every_setting_reaches_the_run(client):
+    settings = {
+        "content_weight": 2.0,
+        "style_weight": 300.0,
+        "tv_weight": 3.0,
+        "size": 72,
+        "iterations": 2,
+        "backbone": "vgg16-hed",
+        "pooling": "avg",
+        "content_layers": ["block3_conv1"],
+        "style_layers": {"block1_conv1": 0.5, "block2_conv1": 2.0},
+        "optimizer": "adam",
+        "init": "noise",
+        "seed": 9,
+    }
+    assert settings.keys() == app.SETTINGS.keys()
+    assert all(value != getattr(app.DEFAULTS, name) for name, value in settings.items())
+    _, record = paint(client, **settings)
+    assert record["config"] == settings
+
+
+def test_the_example_images_are_turned_scaled_and_kept_apart(client):
+    """Two visitors at once get their own pictures."""
+    pictures = {}
+
+    def visit(name, content):
+        pictures[name] = paint(client, content=content)[0]
+
+    contents = {"castle": PHOTO, "sunset": EXAMPLES / "content" / "mountain-sunset.jpg"}
+    visits = [threading.Thread(target=visit, args=item) for item in contents.items()]
+    for visit_ in visits:
+        visit_.start()
+    for visit_ in visits:
+        visit_.join()
+    assert Image.open(pictures["castle"]).size == (64, 48)
+    assert Image.open(pictures["sunset"]).size == (64, 43)
+
+
+BAD_SETTINGS = [
+    ("size", -1),
+    ("size", 10**9),
+    ("size", "large"),
+    ("size", 100.5),
+    ("iterations", 0),
+    ("content_weight", -0.5),
+    ("content_weight", "NaN"),
+    ("style_weight", 1e300),
+    ("style_weight", [100]),
+    ("tv_weight", {"a": 1}),
+    ("backbone", "resnet"),
+    ("optimizer", 3),
+    ("init", "<b>photo</b>"),
+    ("seed", 2**40),
+    ("style_layers", []),
+    ("style_layers", ["block9_conv9"]),
+    ("content_layers", {"block4_conv2": -1}),
+    ("content_layers", "block4_conv2"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BAD_SETTINGS)
+def test_a_bad_setting_gets_one_plain_sentence(client, name, value):
+    with pytest.raises(AppError) as error:
+        paint(client, **{name: value})
+    sentence = str(error.value)
+    assert sentence.startswith("Please ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert "<" not in sentence
+
+
+@pytest.mark.parametrize("value", ["null", "NaN", "-Infinity", '"<b>many</b>"'])
+@pytest.mark.parametrize("name", ["size", "style_weight", "backbone", "style_layers"])
+def test_what_python_would_not_send_gets_one_plain_sentence(server, name, value):
+    sentence = raw_error(server, {**QUICK, name: "VALUE"}, value)
+    assert re.fullmatch(r"Please [^\n<]*\.", sentence)
+
+
+def uploaded(server: str, path: Path) -> dict:
+    with path.open("rb") as file:
+        answer = httpx.post(f"{server}gradio_api/upload", files={"files": file}).json()
+    return {"path": answer[0], "meta": {"_type": "gradio.FileData"}}
+
+
+def raw_error(server: str, settings: dict, value: str, files: list | None = None) -> str:
+    """What the server answers to a request whose JSON has `value` where `settings` say VALUE."""
+    sent = files or [uploaded(server, path) for path in (PHOTO, PAINTING)]
+    arguments = [settings.get(name, getattr(app.DEFAULTS, name)) for name in API_ORDER]
+    body = json.dumps({"data": [*sent, *arguments]}).replace('"VALUE"', value)
+    event = httpx.post(f"{server}gradio_api/call/stylize", content=body, headers=JSON).json()["event_id"]
+    lines = httpx.get(f"{server}gradio_api/call/stylize/{event}", timeout=60).text.strip().splitlines()
+    assert lines[0] == "event: error"
+    return json.loads(lines[1].removeprefix("data: "))["error"]
+
+
+def bad_file(folder: Path, kind: str) -> Path:
+    path = folder / f"{kind}.png"
+    whole = PHOTO.read_bytes()
+    contents = {
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "text": b"not an image",
+        "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99"></svg>',
+        "pdf": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
+    }
+    if kind in contents:
+        path.write_bytes(contents[kind])
+    else:
+        sizes = {"tiny": (31, 31), "narrow": (900, 100), "oversized": (8000, 7000)}
+        Image.new("1", sizes[kind]).save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "svg", "pdf", "tiny", "narrow", "oversized"])
+def test_a_bad_image_gets_one_plain_sentence_and_the_next_run_works(client, tmp_path, kind):
+    with pytest.raises(AppError) as error:
+        paint(client, content=bad_file(tmp_path, kind))
+    sentence = str(error.value)
+    assert sentence.startswith("Photo: ")
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert kind + ".png" not in sentence
+    assert paint(client)[1]["ended"] == "finished"
+
+
+def test_an_animated_gif_is_painted_by_its_first_frame(client, tmp_path):
+    first = Image.open(PHOTO).resize((96, 72))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[Image.new("RGB", (96, 72))])
+    picture, _ = paint(client, content=tmp_path / "a.gif")
+    assert np.asarray(Image.open(picture)).std() > 20
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_no_other_file_of_the_server_can_be_named(server, meta):
+    """Not even an image: only what a visitor has uploaded."""
+    image = {"path": str(PHOTO), **meta}
+    raw_error(server, QUICK, "", files=[image, image])

@@ -1,0 +1,203 @@
+"""The formulas in closed form, and the whole objective against plain NumPy on real features."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nst.images import resize
+from nst.losses import Objective, gram_matrix, total_variation
+
+CONTENT = ("block3_conv2", "block4_conv2")
+STYLE = ("block1_conv1", "block3_conv1", "block5_conv1")
+
+
+@pytest.fixture(scope="module")
+def mixture(photo, painting) -> tf.Tensor:
+    """A picture of the photo's size that is neither the photo nor the painting."""
+    return 0.5 * photo + 0.5 * resize(painting, *photo.shape[1:3])
+
+
+def an_objective(backbone, pooling="max", content=CONTENT, style=STYLE, weights=(2.0, 30.0, 7.0)) -> Objective:
+    content_weight, style_weight, tv_weight = weights
+    return Objective(
+        backbone,
+        content_layers=content,
+        style_layers=style,
+        content_weight=content_weight,
+        style_weight=style_weight,
+        tv_weight=tv_weight,
+        pooling=pooling,
+    )
+
+
+# Closed forms
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 4), (1, 5, 3, 4), (1, 40, 2, 7)])
+def test_gram_matrix_of_ones_is_all_ones(shape):
+    assert np.array_equal(gram_matrix(tf.ones(shape)), np.ones((shape[-1], shape[-1])))
+
+
+def test_gram_matrix_of_two_pixels():
+    features = tf.constant([[[[1.0, 2.0, 0.0]], [[3.0, -4.0, 5.0]]]])  # (1, 2, 1, 3)
+    expected = np.array([[10, -10, 15], [-10, 20, -20], [15, -20, 25]]) / 2
+    assert np.array_equal(gram_matrix(features), expected)
+
+
+def test_total_variation_of_a_checkerboard_is_one():
+    board = np.indices((6, 9)).sum(0) % 2
+    image = tf.constant(np.repeat(board[np.newaxis, ..., np.newaxis], 3, axis=3), tf.float32)
+    assert float(total_variation(image)) == 1
+
+
+def test_total_variation_of_a_flat_image_is_zero():
+    assert float(total_variation(tf.fill((1, 6, 9, 3), 0.7))) == 0
+
+
+def test_total_variation_is_a_mean_over_neighbours_across_and_down():
+    image = tf.reshape(tf.constant([0.0, 1.0, 3.0, 0.0, 1.0, 3.0]), (1, 2, 3, 1))  # two equal rows
+    assert float(total_variation(image)) == pytest.approx((1 + 4 + 1 + 4 + 0 + 0 + 0) / 7)
+    assert float(total_variation(tf.transpose(image, (0, 2, 1, 3)))) == pytest.approx(10 / 7)
+
+
+# The whole objective against NumPy
+
+
+def in_numpy(features: Mapping[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """{layer: (h*w, c)} in float64."""
+    return {name: np.asarray(f, np.float64).reshape(-1, f.shape[-1]) for name, f in features.items()}
+
+
+def gram(rows: np.ndarray) -> np.ndarray:
+    return np.einsum("nc,nd->cd", rows, rows) / len(rows)
+
+
+def neighbour_differences(image: tf.Tensor) -> np.ndarray:
+    pixels = np.asarray(image[0], np.float64)
+    return np.concatenate([np.diff(pixels, axis=0).ravel(), np.diff(pixels, axis=1).ravel()])
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_with_layer_names_each_part_is_divided_by_its_targets_energy(
+    backbone, photo, painting, mixture, pooling
+):
+    objective = an_objective(backbone, pooling)
+    losses, gradient = objective(mixture, objective.targets(photo, painting))
+
+    features = in_numpy(backbone(mixture, CONTENT + STYLE, pooling))
+    wanted = in_numpy(backbone(photo, CONTENT, pooling))
+    painted = in_numpy(backbone(painting, STYLE, pooling))
+    content = np.mean(
+        [np.mean((features[name] - wanted[name]) ** 2) / np.mean(wanted[name] ** 2) for name in CONTENT]
+    )
+    style = np.mean(
+        [
+            np.mean((gram(features[name]) - gram(painted[name])) ** 2) / np.mean(gram(painted[name]) ** 2)
+            for name in STYLE
+        ]
+    )
+    tv = np.mean(neighbour_differences(mixture) ** 2)
+    expected = (content, style, tv, 2 * content + 30 * style + 7 * tv)
+    assert min(expected) > 0
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    assert gradient.shape == mixture.shape
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_with_explicit_weights_it_is_gatys_objective(backbone, photo, painting, mixture, pooling):
+    channels = {name: backbone.weights[name][1].shape[0] for name in STYLE}
+    content_layers = dict.fromkeys(CONTENT, 1.0)
+    style_layers = {name: 1000 / count**2 for name, count in channels.items()}
+    objective = an_objective(backbone, pooling, content_layers, style_layers, (1.0, 1.0, 0.0))
+    losses, _ = objective(mixture, objective.targets(photo, painting))
+
+    features = in_numpy(backbone(mixture, CONTENT + STYLE, pooling))
+    wanted = in_numpy(backbone(photo, CONTENT, pooling))
+    painted = in_numpy(backbone(painting, STYLE, pooling))
+    content = sum(np.mean((features[name] - wanted[name]) ** 2) for name in CONTENT)
+    style = sum(
+        1000 / features[name].shape[1] ** 2 * np.mean((gram(features[name]) - gram(painted[name])) ** 2)
+        for name in STYLE
+    )
+    np.testing.assert_allclose([losses.content, losses.style], [content, style], rtol=1e-4)
+    assert losses.total == pytest.approx(content + style, rel=1e-4)
+
+
+def test_a_layer_may_serve_content_and_style(backbone, photo, painting, mixture):
+    shared, alone = ("block2_conv1",), ("block3_conv1",)
+    both = an_objective(backbone, content=shared, style=shared)
+    apart = an_objective(backbone, content=shared, style=alone)
+    content = both(mixture, both.targets(photo, painting))[0].content
+    assert content == pytest.approx(apart(mixture, apart.targets(photo, painting))[0].content, rel=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 100.0, 10.0)])
+def test_the_gradient_is_the_slope_of_the_total(backbone, photo, painting, mixture, weights):
+    objective = an_objective(backbone, weights=weights)
+    targets = objective.targets(photo, painting)
+    _, gradient = objective(mixture, targets)
+    for direction in (gradient, photo - mixture):
+        step = 0.1 * direction / tf.norm(direction)  # about 0.001 a value
+        rise = objective(mixture + step, targets)[0].total - objective(mixture - step, targets)[0].total
+        assert rise / 2 == pytest.approx(float(tf.reduce_sum(gradient * step)), rel=0.02)
+
+
+def test_a_picture_that_is_its_own_target_has_no_loss(backbone, photo):
+    objective = an_objective(backbone)
+    losses, _ = objective(photo, objective.targets(photo, photo))
+    assert losses.content == pytest.approx(0, abs=1e-9)
+    assert losses.style == pytest.approx(0, abs=1e-9)
+    assert losses.total == pytest.approx(7 * losses.tv)
+    assert losses.tv > 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_flat_images_have_finite_losses(backbone, photo, value):
+    flat = tf.fill(photo.shape, value)
+    objective = an_objective(backbone)
+    for image, content, style in ((flat, flat, flat), (flat, photo, photo), (photo, flat, flat)):
+        losses, gradient = objective(image, objective.targets(content, style))
+        assert np.isfinite(losses).all()
+        assert np.isfinite(gradient).all()
+
+
+def test_a_layer_that_stays_silent_adds_nothing(backbone, photo, painting):
+    kernel, bias = backbone.weights["block2_conv1"]
+    silent = replace(
+        backbone,
+        layers=("block1_conv1", "block1_conv2", "block2_conv1"),
+        weights={**backbone.weights, "block2_conv1": (0 * kernel, 0 * bias)},
+    )
+    objective = an_objective(silent, content=("block2_conv1",), style=("block2_conv1",))
+    losses, gradient = objective(photo, objective.targets(photo, painting))
+    assert losses[:2] == (0, 0)
+    assert np.isfinite(gradient).all()
+
+
+# How it is computed
+
+
+def test_one_trace_serves_every_size_and_every_weight(backbone, photo, painting):
+    layers = ("block1_conv2",)
+    first = an_objective(backbone, content=layers, style=layers)
+    second = an_objective(backbone, content={"block1_conv2": 3.0}, style=layers, weights=(0.0, 5.0, 0.0))
+    for objective in (first, second):
+        for size in ((48, 64), (31, 50)):
+            content = resize(photo, *size)
+            losses, gradient = objective(content, objective.targets(content, painting))
+            assert gradient.shape == content.shape
+            assert losses.content == pytest.approx(0, abs=1e-9)
+    assert first._evaluate is second._evaluate
+    assert first._evaluate.experimental_get_tracing_count() == 1
+
+
+def test_evaluations_are_counted(backbone, photo, painting):
+    objective = an_objective(backbone)
+    targets = objective.targets(photo, painting)
+    assert objective.evaluations == 0
+    for count in (1, 2, 3):
+        objective(photo, targets)
+        assert objective.evaluations == count
