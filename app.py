@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,14 +16,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
+# Gradio and TensorFlow read these when they are imported: no calls home, and no log of what was optimised.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import gradio as gr
 import tensorflow as tf
 from gradio.data_classes import FileData
 
 from nst.backbones import WeightsError
-from nst.catalog import Dataset, Example, load_datasets, made_beforehand
+from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_beforehand
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, save_image, to_uint8
 from nst.page import CSS, duration, log_slider, pair_thumbnail, status
@@ -32,10 +35,8 @@ from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, c
 
 DEFAULTS = TransferConfig()
 SETTINGS = {setting.name: setting.metadata for setting in fields(TransferConfig)}
-PREVIEW_SECONDS, CHART_SECONDS = (
-    0.9,
-    1.9,
-)  # a chart is drawn anew at each update, which takes the browser a while
+PREVIEW_SECONDS = 0.9
+CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
 ENDED = {
     "finished": "Done",
@@ -209,6 +210,7 @@ class Page:
         page.load(
             self.describe_backbone,
             outputs=self.backbone_note,
+            concurrency_limit=None,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -241,6 +243,7 @@ class Page:
             name = "--".join(Path(file["path"]).stem for file in (content, style))
             yield await asyncio.to_thread(self._outcome, run, photo, name)
         finally:
+            self.runs.pop(request.session_hash, None)
             run.stop()
 
     async def stylize(
@@ -285,16 +288,16 @@ class Page:
 
     def leave(self, request: gr.Request) -> None:
         """End the run of a visitor who has closed the page."""
-        run = self.runs.pop(request.session_hash, None)
-        if run is not None:
+        if run := self.runs.get(request.session_hash):
             run.stop()
 
     async def describe_backbone(self) -> str:
         """Say which network reads the images, and why it isn't VGG-19 where it isn't."""
         while not self.warm_up.future.done():
             await asyncio.sleep(0.2)
-        backbone = self.warm_up.backbone
-        return f"The images are read by {backbone.name}. {backbone.note}" if backbone else ""
+        if backbone := self.warm_up.backbone:
+            return f"The images are read by {backbone.name}. {backbone.note}"
+        return str(self.warm_up.future.exception())
 
     async def _join(self, content: Any, style: Any, settings: dict[str, Any]) -> tuple[Run, tf.Tensor]:
         """Read the two images and put their run into the line; every bad input ends here."""
@@ -449,12 +452,14 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
 def main() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
-    parser.add_argument("--share", action="store_true", help="give the page a public link as well")
+    parser.add_argument("--share", action="store_true", default=None, help="give it a public link as well")
     share = parser.parse_args().share
     logging.basicConfig(format="%(message)s")
     line = Line()
     try:
         launch(line, share=share)
+    except CatalogError as error:
+        sys.exit(str(error))
     finally:
         line.close()
 

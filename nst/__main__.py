@@ -162,7 +162,7 @@ def _stylize(arguments: argparse.Namespace) -> None:
 def _check_destination(path: Path, endings: Sequence[str]) -> None:
     """Find out before the run, not after it, whether that file can be written."""
     if path.suffix.lower() not in endings:
-        raise CommandError(f"{path}: please use one of the endings {', '.join(endings)}.", 2)
+        raise CommandError(f"{path}: please use the ending {' or '.join(endings)}.", 2)
     try:
         new = not path.exists()
         path.open("ab").close()
@@ -203,9 +203,9 @@ def _ctrl_c() -> Iterator[list[int]]:
 
 def _shown(steps: Iterator[nst.Progress], config: nst.TransferConfig) -> Iterator[nst.Progress]:
     """Hand the steps on, with a bar on a terminal, elsewhere with a line for each tenth of the run."""
-    look = "{bar}| {n_fmt}/{total_fmt}{postfix}"
     total, tenths = config.iterations, -1
-    with tqdm(total=total, bar_format=look, dynamic_ncols=True, leave=False, disable=None) as bar:
+    look = {"bar_format": "{bar}| {n_fmt}/{total_fmt}{postfix}", "dynamic_ncols": True, "leave": False}
+    with tqdm(total=total, miniters=1, disable=None, **look) as bar:
         for progress in steps:
             losses, left = progress.losses, nst.transfer.seconds_left(progress, config)
             state = (

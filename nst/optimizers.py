@@ -69,11 +69,9 @@ class LBFGS(_Optimizer[E]):
         if not slope < 0:  # the gradient is zero
             return False
         low, high, length, best = 0.0, np.inf, 1.0, None
-        finite = False
         for _ in range(20):
             there = self._evaluate(self.point + np.float32(length) * direction)
-            finite = finite or _finite(there)
-            if not _finite(there) or there.loss > here.loss + 1e-4 * length * slope:
+            if not _finite(there) or there.loss >= here.loss + 1e-4 * length * slope:
                 high = length
             else:
                 best = length, there
@@ -81,8 +79,8 @@ class LBFGS(_Optimizer[E]):
                     break
                 low = length
             length = 2 * low if high == np.inf else (low + high) / 2
-        if not finite:
-            raise NonFiniteError("no finite loss along the search direction")
+        if best is None and not _finite(there):
+            raise NonFiniteError("no finite loss near by along the search direction")
         if best is None:
             return False
         length, there = best

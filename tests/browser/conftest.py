@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -26,13 +27,20 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def server():
+@contextmanager
+def serving():
+    """The address of a server of its own, on a free port."""
     line = Line()
     page = app.launch(line, prevent_thread_lock=True, quiet=True)
     yield page.local_url
     line.close()
     page.close()
+
+
+@pytest.fixture(scope="session")
+def server():
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
-from conftest import PHONE, button
+from conftest import PHONE, button, serving
 from PIL import Image
 from playwright.sync_api import expect
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def set_number(page, label, value):
@@ -112,8 +116,9 @@ def test_two_visitors_see_their_own_pictures_one_after_the_other(visit):
 def colors(page):
     """The mean red, green and blue of the result."""
     return page.evaluate(
-        """() => {
+        """async () => {
             const image = [...document.querySelectorAll('#comparison img')].at(-1);
+            await image.decode();
             const canvas = document.createElement('canvas');
             [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
             const context = canvas.getContext('2d');
@@ -140,9 +145,7 @@ def test_a_missing_or_damaged_picture_gets_a_plain_sentence_and_nothing_is_lost(
     page = visit()
     quick(page)
     (tmp_path / "holiday.png").write_bytes(b"<svg></svg>")
-    page.locator("#content").get_by_label("Clear").or_(
-        page.locator("#content button[title=Clear]")
-    ).first.click()
+    page.locator("#content").get_by_label("Remove Image").click()
     button(page, "Stylize").click()
     expect(page.get_by_test_id("toast-body")).to_contain_text("Please add a photo first.")
     page.get_by_test_id("toast-close").click()
@@ -199,3 +202,18 @@ def test_a_phone_shows_the_whole_width_and_the_picture_after_a_tap(visit):
     expect(page.locator("#picture, #comparison").locator("visible=true").first).to_be_in_viewport()
     expect(button(page, "Stop")).to_be_in_viewport()
     expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
+def test_a_folder_of_ones_own_takes_the_examples_place(chromium, tmp_path, monkeypatch):
+    for role, source_file in (("content", "berlin-cathedral.jpg"), ("style", "cassatt-summertime.jpg")):
+        (tmp_path / role).mkdir()
+        shutil.copy(EXAMPLES / role / source_file, tmp_path / role / f"my-{role}.jpg")
+    monkeypatch.setenv("NST_EXAMPLES", str(tmp_path))
+    with serving() as server:
+        page = chromium.new_page()
+        page.goto(server)
+        page.locator(".pairs:visible button.thumbnail-item").click()
+        expect(page.locator("#style img")).to_have_attribute("src", re.compile("my-style"))
+        quick(page, iterations=5)
+        button(page, "Stylize").click()
+        expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)

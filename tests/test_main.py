@@ -1,0 +1,513 @@
+"""The command line, mostly as a user runs it: what it writes, what it says, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst.__main__ import main
+from nst.backbones import forget_backbones
+from nst.images import SAVED_ENDINGS
+from nst.transfer import TransferConfig
+
+ROOT = Path(__file__).parents[1]
+PHOTO = str(ROOT / "examples/content/chenonceau.jpg")  # 4:3
+PAINTING = str(ROOT / "examples/style/hokusai-great-wave.jpg")
+SMALL = ["--size", "64", "--iterations", "2", "--backbone", "vgg16-hed"]
+
+FLAGS = {  # of each setting: what is typed, and what the run record then says; no value is a default
+    "content_weight": ("2.5", 2.5),
+    "style_weight": ("1e3", 1000.0),
+    "tv_weight": ("0", 0.0),
+    "size": ("80", 80),
+    "iterations": ("3", 3),
+    "backbone": ("vgg16-hed", "vgg16-hed"),
+    "pooling": ("avg", "avg"),
+    "content_layers": ("block2_conv1,block3_conv2", ["block2_conv1", "block3_conv2"]),
+    "style_layers": ("block1_conv2:0.5,block2_conv2:2", {"block1_conv2": 0.5, "block2_conv2": 2.0}),
+    "optimizer": ("adam", "adam"),
+    "init": ("noise", "noise"),
+    "seed": ("2147483647", 2147483647),
+}
+NUMBERS = [setting.name for setting in fields(TransferConfig) if "range" in setting.metadata]
+CHOICES = [setting.name for setting in fields(TransferConfig) if "choices" in setting.metadata]
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_heeded() -> Iterator[None]:
+    """Ctrl-C as a terminal gives it, even where the tests run in a script's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "picture.png"
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    return tmp_path / "run.json"
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
+    """Run a command that has to end with that exit code, one line on stderr, and nothing written."""
+
+    def run(*command: str, exit_code: int = 2) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        capsys.readouterr()
+        assert main(command) == exit_code
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert said.err.endswith("\n")
+        assert len(said.err) > 20
+        assert sorted(tmp_path.rglob("*")) == before
+        return said.err
+
+    return run
+
+
+def start(*arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> subprocess.Popen[str]:
+    """The command as it is, without what the tests' own process has set for TensorFlow."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_CPP_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "nst", *arguments],
+        cwd=ROOT,
+        env={**inherited, **environment},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+# A whole run
+
+
+def test_command_without_vgg19(output: Path, report: Path, tmp_path: Path) -> None:
+    """`auto` falls back and says so; off a terminal there are lines, about ten, and none of TensorFlow's."""
+    files = ["-o", str(output), "--report", str(report)]
+    settings = ["--size", "64", "--iterations", "30"]
+    run = start("stylize", PHOTO, PAINTING, *files, *settings, NST_WEIGHTS=str(tmp_path / "none"))
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0
+    assert re.fullmatch(rf"Wrote {output} and {report}: 64 x 48 pixels, 30 steps in \d\d:\d\d\.\n", out)
+
+    note, *lines = err.splitlines()
+    record = json.loads(report.read_text(encoding="utf-8"))
+    assert note == record["backbone"]["note"]
+    assert "bundled VGG-16 is used" in note
+    line = r"step (\d+) of 30, 64 px, \d\d:\d\d left, content \S+, style \S+, total \S+"
+    steps = [int(match[1]) for match in map(re.compile(line).fullmatch, lines) if match]
+    assert len(steps) == len(lines)
+    assert steps == [1, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30]
+
+    with Image.open(output) as picture:
+        assert (picture.format, picture.mode, picture.size) == ("PNG", "RGB", (64, 48))
+    assert record["ended"] == "finished"
+    assert record["config"]["backbone"] == "auto"
+    assert record["backbone"]["name"] == "vgg16-hed"
+    assert record["versions"].keys() >= {"python", "tensorflow"}
+    assert [row["step"] for row in record["history"]] == list(range(1, 31))
+    assert record["history"][-1]["style"] < record["history"][0]["style"] / 2
+    assert record["seconds"] == record["history"][-1]["seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "format"), [(".png", "PNG"), (".JPG", "JPEG"), (".jpeg", "JPEG"), (".webp", "WEBP")]
+)
+def test_output_has_the_format_of_its_ending(ending: str, format: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture{ending}"
+    assert ending.lower() in SAVED_ENDINGS
+    assert main(["stylize", PHOTO, PAINTING, "--output", str(path), *SMALL]) == 0
+    with Image.open(path) as picture:
+        assert (picture.format, picture.size) == (format, (64, 48))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]  # no report unless asked for
+
+
+def test_output_replaces_a_file(output: Path, report: Path) -> None:
+    output.write_text("old")
+    report.write_text("old")
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 0
+    with Image.open(output) as picture:
+        assert picture.size == (64, 48)
+    assert json.loads(report.read_text(encoding="utf-8"))["ended"] == "finished"
+
+
+def test_output_may_have_a_name_that_is_not_utf8(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(path), *SMALL]) == 0
+    assert b"caf\\udce9.png" in capfdbinary.readouterr().out
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("iterations", [1, 7])
+def test_a_short_run_has_a_line_for_each_step(
+    iterations: int, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), *SMALL, "--iterations", str(iterations)]) == 0
+    assert capsys.readouterr().err.count("\n") == iterations
+
+
+# The settings
+
+
+def test_every_setting_has_a_flag(output: Path, report: Path) -> None:
+    assert FLAGS.keys() == {setting.name for setting in fields(TransferConfig)}
+    settings = [part for name, (typed, _) in FLAGS.items() for part in (flag(name), typed)]
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *settings]) == 0
+    record = json.loads(report.read_text(encoding="utf-8"))
+    assert record["config"] == {name: value for name, (_, value) in FLAGS.items()}
+    with Image.open(output) as picture:
+        assert picture.size == (80, 60)
+
+
+def test_settings_have_the_defaults_of_the_config(output: Path, report: Path) -> None:
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 0
+    config = json.loads(report.read_text(encoding="utf-8"))["config"]
+    expected = TransferConfig(size=64, iterations=2, backbone="vgg16-hed")
+    for name, value in config.items():
+        default = getattr(expected, name)
+        assert value == (list(default) if isinstance(default, tuple) else default)
+
+
+def test_help_names_every_setting_with_its_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["stylize", "--help"])
+    assert end.value.code == 0
+    text = re.sub(r"\s+", "", capsys.readouterr().out)  # argparse wraps lines
+    for setting in fields(TransferConfig):
+        about, default = setting.metadata, setting.default
+        shown = ",".join(default) if isinstance(default, tuple) else default
+        limits = "from{:,}to{:,}".format(*about["range"]) if "range" in about else ""
+        kind = "{" + ",".join(about["choices"]) + "}" if "choices" in about else ""
+        help_text = about["help"].replace(" ", "")
+        assert f"{flag(setting.name)}{kind}" in text
+        assert help_text + (f",{limits}" if limits else "") + f"(default:{shown})" in text
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("typed", ["-1", "1e30", "nan", "many"])
+def test_numbers_out_of_range_are_refused(
+    name: str, typed: str, output: Path, refused: Callable[..., str]
+) -> None:
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), flag(name), typed)
+    low, high = TransferConfig.__dataclass_fields__[name].metadata["range"]
+    assert name.replace("_", " ") in said
+    assert f"from {low:,} to {high:,}" in said
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_unknown_choices_are_refused(name: str, output: Path, refused: Callable[..., str]) -> None:
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), flag(name), "other")
+    for choice in TransferConfig.__dataclass_fields__[name].metadata["choices"]:
+        assert choice in said
+
+
+@pytest.mark.parametrize("name", ["content_layers", "style_layers"])
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("block9_conv1", "block1_conv1, block1_conv2"),
+        ("block1_conv1,,block2_conv1", "block1_conv1, block1_conv2"),
+        ("", "block1_conv1, block1_conv2"),
+        ("block1_conv1:1,block2_conv1", "or none"),
+        ("block1_conv1:", "or none"),
+        ("block1_conv1:heavy", "or none"),
+        ("block1_conv1:-1", "weight from 0"),
+        ("block1_conv1:nan", "weight from 0"),
+        ("block1_conv1,block1_conv1", "once"),
+        ("block1_conv1:1,block1_conv1:2", "once"),
+    ],
+)
+def test_layers_that_cannot_be_had_are_refused(
+    name: str, typed: str, hint: str, output: Path, refused: Callable[..., str]
+) -> None:
+    assert hint in refused("stylize", PHOTO, PAINTING, "-o", str(output), *SMALL, flag(name), typed)
+
+
+# Other bad input
+
+
+def test_bad_input_is_one_line_on_stderr(output: Path) -> None:
+    run = start("stylize", "missing.jpg", PAINTING, "-o", str(output))
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (2, "")
+    assert re.fullmatch(r"missing\.jpg: .+\n", err)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([], "COMMAND"),
+        (["paint"], "paint"),
+        (["stylize"], "CONTENT, STYLE, -o/--output"),
+        (["stylize", PHOTO, PAINTING], "-o/--output"),
+        (["stylize", PHOTO, "-o", "picture.png"], "STYLE"),
+        (["stylize", PHOTO, PAINTING, "third.jpg", "-o", "picture.png"], "third.jpg"),
+        (["stylize", PHOTO, PAINTING, "-o", "picture.png", "--siz", "64"], "--siz"),
+        (["stylize", PHOTO, PAINTING, "-o", "picture.png", "--size"], "--size"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments: list[str], hint: str, refused: Callable[..., str]) -> None:
+    said = refused(*arguments)
+    assert hint in said
+    assert "--help" in said
+
+
+@pytest.mark.parametrize("role", ["content", "style"])
+def test_images_that_cannot_be_read_are_refused(
+    role: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    text, broken, missing = (tmp_path / name for name in ("text.jpg", "broken.jpg", "missing\nname.jpg"))
+    text.write_text("no image")
+    broken.write_bytes(Path(PHOTO).read_bytes()[:2000])
+    for path in (text, broken, missing, tmp_path):
+        images = {"content": PHOTO, "style": PAINTING, role: str(path)}
+        said = refused(
+            "stylize", images["content"], images["style"], "-o", str(tmp_path / "picture.png"), *SMALL
+        )
+        assert " ".join(str(path).split()) in said
+
+
+@pytest.mark.parametrize("option", ["--output", "--report"])
+def test_files_that_cannot_be_written_are_refused_before_the_run(
+    option: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    right, wrong = (".png", ".gif") if option == "--output" else (".json", ".txt")
+    (tmp_path / f"folder{right}").mkdir()
+    (tmp_path / "file").touch()
+    names = [f"it{wrong}", "it", f"none/it{right}", f"file/it{right}", f"folder{right}", "x" * 300 + right]
+    for name in names:
+        path = str(tmp_path / name)
+        files = {"--output": str(tmp_path / "picture.png"), option: path}
+        arguments = [part for pair in files.items() for part in pair]
+        assert path in refused("stylize", "unread.jpg", "unread.jpg", *arguments)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path, refused: Callable[..., str]) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    assert "Permission denied" in refused("stylize", PHOTO, PAINTING, "-o", str(folder / "picture.png"))
+
+
+def test_a_refused_run_leaves_an_earlier_picture_alone(output: Path, refused: Callable[..., str]) -> None:
+    output.write_bytes(b"an earlier picture")
+    refused("stylize", "missing.jpg", PAINTING, "-o", str(output))
+    assert output.read_bytes() == b"an earlier picture"
+
+
+def test_weights_that_cannot_be_had_are_refused(
+    output: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NST_WEIGHTS", str(tmp_path / "none.h5"))
+    forget_backbones()
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), "--backbone", "vgg19")
+    assert "NST_WEIGHTS" in said
+
+
+def test_a_full_disk_is_told_in_one_line(
+    output: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("/dev/full is Linux's")
+    report.symlink_to("/dev/full")
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 1
+    said = capsys.readouterr()
+    assert "No space left" in said.err.splitlines()[-1]
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    with Image.open(output) as picture:
+        assert picture.size == (64, 48)
+
+
+# Runs that end early
+
+
+def write_loud_network(path: Path, scale: float) -> None:
+    """A VGG-16 whose first layer hands on the pixels, times `scale`, and whose other layers are silent."""
+    with h5py.File(path, "w") as file:
+        inputs = 3
+        for block, (count, outputs) in enumerate(((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1):
+            for convolution in range(1, count + 1):
+                layer = file.create_group(f"block{block}_conv{convolution}")
+                layer.create_dataset("kernel", (3, 3, inputs, outputs), "f4", chunks=True)
+                layer.create_dataset("bias", (outputs,), "f4")
+                inputs = outputs
+        kernel = np.zeros((3, 3, 3, 64), np.float32)
+        kernel[1, 1] = scale
+        file["block1_conv1/kernel"][...] = kernel
+
+
+@pytest.fixture
+def loud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], list[str]]]:
+    """A run in such a network: its stripes are grey at 128 pixels, and what they do comes with 256."""
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "content.png")
+    Image.fromarray(120 + stripes // 16).save(tmp_path / "style.png")
+
+    def arguments(scale: float) -> list[str]:
+        write_loud_network(tmp_path / "loud.h5", scale)
+        monkeypatch.setenv("NST_WEIGHTS", str(tmp_path / "loud.h5"))
+        forget_backbones()
+        images = [str(tmp_path / "content.png"), str(tmp_path / "style.png")]
+        layers = ["--content-layers", "block1_conv1:1", "--style-layers", "block1_conv1:0"]
+        return ["stylize", *images, *layers, "--backbone", "vgg16", "--size", "256", "--iterations", "4"]
+
+    yield arguments
+    forget_backbones()
+
+
+def test_a_run_that_fails_keeps_its_last_good_picture(
+    loud: Callable[[float], list[str]], output: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*loud(3e8), "-o", str(output), "--report", str(report)]) == 1
+    said = capsys.readouterr()
+    *steps, last = said.err.splitlines()
+    assert [line[:6] for line in steps] == ["step 1", "step 2"]
+    assert last.endswith(f"The picture of step 2 of 4 is in {output}.")
+    assert said.out == ""
+    with Image.open(output) as picture:
+        assert picture.size == (128, 128)
+    record = json.loads(report.read_text(encoding="utf-8"))
+    assert record["ended"] == "failed"
+    assert [row["step"] for row in record["history"]] == [1, 2]
+
+
+def test_a_run_that_fails_at_once_saves_nothing(
+    loud: Callable[[float], list[str]], output: Path, report: Path, refused: Callable[..., str]
+) -> None:
+    arguments = loud(1e12)
+    assert "smaller weights" in refused(*arguments, "-o", str(output), "--report", str(report), exit_code=1)
+
+
+def test_ctrl_c_saves_the_picture_so_far(output: Path, report: Path) -> None:
+    files = ["-o", str(output), "--report", str(report)]
+    run = start(
+        "stylize", PHOTO, PAINTING, *files, "--size", "96", "--iterations", "1000", "--backbone", "vgg16-hed"
+    )
+    assert run.stderr is not None
+    assert run.stderr.readline().startswith("step 1 of 1000")
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (130, "")
+    record = json.loads(report.read_text(encoding="utf-8"))
+    last = record["history"][-1]["step"]
+    assert err.splitlines()[-1] == f"Stopped at step {last} of 1000: the picture so far is in {output}."
+    assert all(line.startswith("step ") for line in err.splitlines()[:-1])
+    assert record["ended"] == "stopped"
+    assert 1 <= last < 1000
+    with Image.open(output) as picture:
+        assert picture.size == (96, 72)
+
+
+def test_ctrl_c_while_tensorflow_starts_is_one_line(output: Path) -> None:
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux tells what a process has loaded")
+    run = start("stylize", PHOTO, PAINTING, "-o", str(output), "--size", "64")
+    loaded = Path(f"/proc/{run.pid}/maps")
+    deadline = time.monotonic() + 60
+    while "libtensorflow" not in loaded.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (130, "")
+    assert err == "Stopped before the first step: nothing was saved.\n"
+    assert not output.exists()
+
+
+def test_ctrl_c_before_the_first_step_saves_nothing(
+    tmp_path: Path, output: Path, refused: Callable[..., str]
+) -> None:
+    """The content image is a pipe that never ends, so that it is being read when Ctrl-C comes."""
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    done = threading.Event()
+
+    def press() -> None:
+        with pipe.open("wb"):  # once it is read at the other end
+            os.kill(os.getpid(), signal.SIGINT)
+            done.wait(60)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    try:
+        said = refused("stylize", str(pipe), PAINTING, "-o", str(output), *SMALL, exit_code=130)
+    finally:
+        done.set()
+        finger.join()
+    assert said == "Stopped before the first step: nothing was saved.\n"
+
+
+def test_ctrl_c_is_left_alone_where_the_shell_ignores_it(output: Path, report: Path) -> None:
+    """As for a script's background jobs, which go on when Ctrl-C ends the script."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    done = threading.Event()
+
+    def press() -> None:
+        while not done.wait(0.05):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    finger = threading.Thread(target=press)
+    finger.start()
+    try:
+        assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 0
+    finally:
+        done.set()
+        finger.join()
+    assert json.loads(report.read_text(encoding="utf-8"))["ended"] == "finished"
+
+
+def test_the_terminals_own_ctrl_c_is_given_back(output: Path) -> None:
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), *SMALL]) == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# On a terminal
+
+
+def test_a_terminal_gets_a_bar_with_losses_and_time_left(output: Path) -> None:
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    run = start("stylize", PHOTO, PAINTING, "-o", str(output), *SMALL, "--iterations", "5", stderr=end)
+    os.close(end)
+    shown = b""
+    with suppress(OSError):  # how Linux says that the other end is closed
+        while part := os.read(terminal, 65536):
+            shown += part
+    os.close(terminal)
+    out, _ = run.communicate(timeout=60)
+    assert run.returncode == 0
+    assert out.startswith(f"Wrote {output}: ")
+    *frames, cleared, rest = shown.decode().split("\r")
+    frame = r"[█▏▎▍▌▋▊▉ ]+\| (\d)/5, 64 px, \d\d:\d\d left, content \S+, style \S+, total \S+ *"
+    steps = [int(match[1]) for match in map(re.compile(frame).fullmatch, frames[2:]) if match]
+    assert len(steps) == len(frames[2:]) >= 1  # after "", and the bar of no steps
+    assert steps == sorted(set(steps))
+    assert cleared.strip() == rest == ""
+    assert "\n" not in shown.decode()
