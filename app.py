@@ -379,11 +379,12 @@ def _raise_failure(run: Run) -> None:
 
 def _while_painting(progress: Progress, config: TransferConfig) -> str:
     levels = len(coarse_to_fine(config.size, config.iterations))
+    left = seconds_left(progress, config)
     text = (
         f"Level {progress.level} of {levels} ({progress.size} px), step {progress.step} of {progress.steps}, "
-        f"about {duration(seconds_left(progress, config))} left"
+        f"about {duration(left)} left"
     )
-    return status(text, progress.step / progress.steps)
+    return status(text, progress.seconds / (progress.seconds + left))
 
 
 def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str]]:

@@ -44,7 +44,7 @@ class Dataset:
 
 def made_beforehand(content: Example, style: Example) -> tuple[Path, Path] | None:
     """The picture and the run record of this pair in the results/ beside its folders, where they are."""
-    picture = content.path.parent.parent / "results" / f"{content.path.stem}--{style.path.stem}.png"
+    picture = content.path.parent.parent / "results" / f"{content.path.stem}--{style.path.stem}.jpg"
     record = picture.with_suffix(".json")
     return (picture, record) if picture.is_file() and record.is_file() else None
 

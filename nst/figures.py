@@ -33,7 +33,7 @@ def loss_chart(runs: Mapping[str, History], *, height: int = 320) -> go.Figure:
     for step, label in _level_changes(runs):
         figure.add_vline(x=step, line={"color": _GREY, "dash": "dash", "width": 1}, opacity=0.6)
         figure.add_annotation(
-            x=step, y=1, yref="paper", text=label, showarrow=False, xanchor="left", yanchor="top"
+            x=step, y=0, yref="paper", text=label, showarrow=False, xanchor="left", yanchor="bottom"
         )
     axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
     figure.update_layout(

@@ -143,9 +143,9 @@ def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
 
 def seconds_left(progress: Progress, config: TransferConfig) -> float:
     """Estimate what the rest of the run takes; a step's cost grows a little slower than its pixels."""
-    before = 3  # what a level does before its first step, its targets above all, takes about as long as 3 steps
+    before = 3  # a level's targets, start and first evaluation take about as long as 3 of its steps
     schedule = coarse_to_fine(config.size, config.iterations)
-    costs = [level.size**1.75 for level in schedule for _ in range(before + level.steps)]
+    costs: list[float] = [level.size**1.75 for level in schedule for _ in range(before + level.steps)]
     done = before * progress.level + progress.step
     return progress.seconds * sum(costs[done:]) / sum(costs[:done])
 

@@ -223,7 +223,7 @@ def test_a_pair_made_beforehand_is_found_with_its_record(folder):
     ((content, style), _) = load_datasets(folder)[0].pairs
     assert made_beforehand(content, style) is None
     (folder / "results").mkdir()
-    picture = folder.resolve() / "results" / "b--the-scream.png"
+    picture = folder.resolve() / "results" / "b--the-scream.jpg"
     picture.touch()
     assert made_beforehand(content, style) is None
     picture.with_suffix(".json").touch()

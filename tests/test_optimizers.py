@@ -117,9 +117,11 @@ def test_adam_comes_within_its_step_size_of_the_bottom_of_a_bowl(step_size):
 
 @pytest.mark.parametrize("make", [LBFGS, Adam])
 def test_a_minimum_is_not_left(make):
-    optimizer = make(lambda x: Evaluated(float(np.sum((x - 2) ** 2)), 2 * (x - 2)), np.full(4, 2, np.float32))
+    tried = Recorded(lambda x: Evaluated(float(np.sum((x - 2) ** 2)), 2 * (x - 2)))
+    optimizer = make(tried, np.full(4, 2, np.float32))
     evaluation = optimizer.evaluation
     assert not optimizer.step()
+    assert len(tried.points) == 1
     assert np.array_equal(optimizer.point, np.full(4, 2))
     assert optimizer.evaluation is evaluation
 
