@@ -38,6 +38,16 @@ SETTINGS = {setting.name: setting.metadata for setting in fields(TransferConfig)
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
+BACKBONES = {"vgg19": "VGG-19", "vgg16": "VGG-16", "vgg16-hed": "the bundled VGG-16"}
+LABELS = {
+    "auto": "the best there is",
+    **BACKBONES,
+    "lbfgs": "L-BFGS",
+    "adam": "Adam",
+    "content": "the photo",
+    "max": "maximum",
+    "avg": "average",
+}
 ENDED = {
     "finished": "Done",
     "stopped": "Stopped",
@@ -45,7 +55,7 @@ ENDED = {
     "failed": "Stopped, because the losses went out of range",
 }
 SCROLL_TO_RESULTS = """(...values) => {
-    if (window.innerWidth < 768) document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
+    if (window.innerWidth <= 768) document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
     return values;
 }"""
 
@@ -61,13 +71,12 @@ class Page:
     def __init__(self, line: Line, datasets: tuple[Dataset, ...]) -> None:
         self.line = line
         self.datasets = datasets
-        self.runs: dict[str, Run] = {}  # one a visitor, by session
-        flat = tf.fill([1, 64, 64, 3], 0.5)
-        self.warm_up = line.join(flat, flat, TransferConfig(size=64, iterations=1))  # loads weights, traces
+        self.runs: dict[str, set[Run]] = {}  # by the visitor's session
+        self.reading = asyncio.Semaphore(2)  # a picture of 50 megapixels takes half a gigabyte to read
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
-        with gr.Blocks(title="Neural style transfer", delete_cache=(600, 3600)) as page:
+        with gr.Blocks(title="Neural style transfer", delete_cache=(3600, 86400)) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
@@ -94,6 +103,7 @@ class Page:
             self.stop_button = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
 
     def _examples(self) -> None:
+        credits_line = gr.Markdown(_credits(*self.datasets[0].pairs[0]), elem_id="credits", render=False)
         for dataset in self.datasets:
             with gr.Tab(
                 f"{dataset.name.capitalize()} dataset · {len(dataset.contents)} × {len(dataset.styles)}"
@@ -112,11 +122,13 @@ class Page:
                 )
                 gallery.select(
                     _chooser(dataset),
-                    outputs=[self.content, self.style],
+                    outputs=[self.content, self.style, credits_line],
                     queue=False,
                     show_progress="hidden",
                     api_visibility="private",
                 )
+
+        credits_line.render()
 
     def _sliders(self) -> None:
         with gr.Group():
@@ -132,7 +144,7 @@ class Page:
             iterations = _slider("iterations", "Iterations", 1)
             size = _slider("size", "Size", 32)
         with gr.Accordion("Advanced", open=False):
-            backbone = _choice("backbone", "Backbone")
+            backbone = _choice("backbone", "Network")
             optimizer = _choice("optimizer", "Optimiser")
             init = _choice("init", "Start")
             pooling = _choice("pooling", "Pooling")
@@ -193,14 +205,22 @@ class Page:
             self.chart,
             self.download_picture,
             self.download_record,
+            self.backbone_note,
         ]
-        self.start_button.click(
+        painting = self.start_button.click(
             self.paint,
             [self.content, self.style, *self.settings.values()],
             outputs,
             preprocess=False,  # images and settings as they came: load_image and TransferConfig check them
             js=SCROLL_TO_RESULTS,
             concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        painting.then(  # whatever has happened to the run
+            lambda: (gr.Button("Stylize", interactive=True), gr.Button("Stop", interactive=False)),
+            outputs=[self.start_button, self.stop_button],
+            queue=False,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -221,11 +241,11 @@ class Page:
     ) -> AsyncIterator[dict[Any, Any]]:
         """Wait in the line, then show the picture and its losses as they grow."""
         run, photo = await self._join(content, style, dict(zip(self.settings, settings, strict=True)))
-        self.runs[request.session_hash] = run
+        self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             yield {
                 self.start_button: gr.Button("Painting …", interactive=False),
-                self.stop_button: gr.Button(interactive=True),
+                self.stop_button: gr.Button("Stop", interactive=True),
                 self.preview: gr.Image(to_uint8(photo), visible=True),
                 self.comparison: gr.ImageSlider(visible=False),
                 self.status: status(self._before_painting(run)),
@@ -235,19 +255,15 @@ class Page:
             }
             async for update in self._watch(run):
                 yield update
-            yield {
-                self.start_button: gr.Button("Stylize", interactive=True),
-                self.stop_button: gr.Button("Stop", interactive=False),
-                self.status: status(""),
-            }
-            name = "--".join(Path(file["path"]).stem for file in (content, style))
+            yield {self.status: status("")}
+            name = "--".join(_short_stem(file["path"]) for file in (content, style))
             yield await asyncio.to_thread(self._outcome, run, photo, name)
         finally:
-            self.runs.pop(request.session_hash, None)
-            run.stop()
+            self._forget(request, run)
 
     async def stylize(
         self,
+        request: gr.Request,
         content: gr.FileData,
         style: gr.FileData,
         content_weight: float = DEFAULTS.content_weight,
@@ -270,34 +286,41 @@ class Page:
         """
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
         run, _ = await self._join(content, style, settings)
+        self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             while not run.future.done():
                 await asyncio.sleep(0.1)
             _raise_failure(run)
             if run.progress is None:
                 raise gr.Error("The run was stopped before its first step.", print_exception=False)
-            picture, record = await asyncio.to_thread(self._files, run, "picture")
-            return gr.FileData(path=str(picture)).model_dump(), json.loads(record.read_text(encoding="utf-8"))
+            picture = self._folder() / "picture.png"
+            await asyncio.to_thread(save_image, run.progress.image, picture)
+            return gr.FileData(path=str(picture)).model_dump(), run.record()
         finally:
-            run.stop()
+            self._forget(request, run)
 
     def stop(self, request: gr.Request) -> Any:
         """End the visitor's run; the picture so far stays."""
         self.leave(request)
-        return gr.Button("Stopping …", interactive=False)
+        return gr.Button("Stopping …", interactive=False) if request.session_hash in self.runs else gr.skip()
 
     def leave(self, request: gr.Request) -> None:
-        """End the run of a visitor who has closed the page."""
-        if run := self.runs.get(request.session_hash):
+        """End the runs of a visitor who has closed the page."""
+        for run in self.runs.get(request.session_hash, ()):
             run.stop()
+
+    def _forget(self, request: gr.Request, run: Run) -> None:
+        run.stop()
+        runs = self.runs[request.session_hash]
+        runs.discard(run)
+        if not runs:
+            del self.runs[request.session_hash]
 
     async def describe_backbone(self) -> str:
         """Say which network reads the images, and why it isn't VGG-19 where it isn't."""
-        while not self.warm_up.future.done():
+        while not self.line.warm_up.future.done():
             await asyncio.sleep(0.2)
-        if backbone := self.warm_up.backbone:
-            return f"The images are read by {backbone.name}. {backbone.note}"
-        return str(self.warm_up.future.exception())
+        return _backbone_note(self.line.warm_up)
 
     async def _join(self, content: Any, style: Any, settings: dict[str, Any]) -> tuple[Run, tf.Tensor]:
         """Read the two images and put their run into the line; every bad input ends here."""
@@ -306,7 +329,8 @@ class Page:
             config = TransferConfig(**settings)
             for role, file in (("photo", content), ("painting", style)):
                 path = _path_of(file, role)
-                images.append(await asyncio.to_thread(load_image, path, long_side=config.size))
+                async with self.reading:
+                    images.append(await asyncio.to_thread(load_image, path, long_side=config.size))
             return self.line.join(*images, config), images[0]
         except ImageError as error:
             raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
@@ -325,7 +349,7 @@ class Page:
             elif progress is not shown and now >= picture_due:
                 shown, picture_due = progress, now + PREVIEW_SECONDS
                 update = {
-                    self.preview: to_uint8(progress.image),
+                    self.preview: gr.Image(to_uint8(progress.image)),  # Gradio never deletes a bare array
                     self.status: _while_painting(progress, run.config),
                 }
                 if now >= chart_due:
@@ -345,30 +369,43 @@ class Page:
         progress = run.progress
         if progress is None:
             return {self.status: status("Stopped before the first step.")}
-        picture, record = self._files(run, name)
-        time_taken = duration(progress.seconds)
-        text = f"{ENDED[run.ended]}: step {progress.step} of {progress.steps} after {time_taken}."
+        folder = self._folder()
+        before, after, record = folder / "photo.png", folder / f"{name}.png", folder / f"{name}.json"
+        save_image(photo, before)
+        save_image(progress.image, after)
+        save_record(run.record(), record)
+        text = f"{ENDED[run.ended]}: {len(run.history)} steps in {duration(progress.seconds)}."
         return {
             self.preview: gr.Image(visible=False),
-            self.comparison: gr.ImageSlider((to_uint8(photo), to_uint8(progress.image)), visible=True),
-            self.status: status(text, progress.step / progress.steps),
+            self.comparison: gr.ImageSlider((str(before), str(after)), visible=True),
+            self.status: status(text, 1 if run.ended == "finished" else progress.step / progress.steps),
             self.chart: loss_chart({"": run.history}),
-            self.download_picture: gr.DownloadButton(value=str(picture), interactive=True),
+            self.download_picture: gr.DownloadButton(value=str(after), interactive=True),
             self.download_record: gr.DownloadButton(value=str(record), interactive=True),
+            self.backbone_note: _backbone_note(run),
         }
 
-    def _files(self, run: Run, name: str) -> tuple[Path, Path]:
-        """Write the picture and the record where Gradio serves them, and deletes them after a while."""
-        folder = Path(tempfile.mkdtemp(dir=self.preview.GRADIO_CACHE))
-        picture, record = folder / f"{name}.png", folder / f"{name}.json"
-        save_image(run.progress.image, picture)
-        save_record(run.record(), record)
-        return picture, record
+    def _folder(self) -> Path:
+        """A new folder for one run's files, where Gradio serves them, and deletes them after a day."""
+        return Path(tempfile.mkdtemp(dir=self.preview.GRADIO_CACHE))
+
+
+def _short_stem(path: str) -> str:
+    """A file's name without its ending, short enough for two of them to make a file name."""
+    return Path(path).stem.encode()[:100].decode(errors="ignore")
+
+
+def _backbone_note(run: Run) -> str:
+    backbone = run.backbone
+    return f"The images are read by {BACKBONES[backbone.name]}. {backbone.note}" if backbone else ""
 
 
 def _raise_failure(run: Run) -> None:
     error = None if run.future.cancelled() else run.future.exception()
-    if isinstance(error, ConfigError | TransferError | WeightsError):
+    if isinstance(error, WeightsError):
+        sentence = f"{error.problem}: please choose another network."
+        raise gr.Error(sentence, print_exception=False) from error
+    if isinstance(error, ConfigError | TransferError):
         raise gr.Error(str(error), print_exception=False) from error
     if error is not None:
         logger.error("a run failed", exc_info=error)
@@ -387,12 +424,16 @@ def _while_painting(progress: Progress, config: TransferConfig) -> str:
     return status(text, progress.seconds / (progress.seconds + left))
 
 
-def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str]]:
-    def choose(event: gr.SelectData) -> tuple[str, str]:
+def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str, str]]:
+    def choose(event: gr.SelectData) -> tuple[str, str, str]:
         content, style = dataset.pairs[event.index]
-        return str(content.path), str(style.path)
+        return str(content.path), str(style.path), _credits(content, style)
 
     return choose
+
+
+def _credits(*examples: Example) -> str:
+    return " · ".join(f"*{example.title}*: {example.credit}" for example in examples if example.credit)
 
 
 def _path_of(file: Any, role: str) -> str:
@@ -414,6 +455,7 @@ def _pane(example: Example, label: str, name: str) -> gr.Image:
         height=220,
         sources=["upload", "clipboard", "webcam"],
         buttons=[],
+        webcam_options=gr.WebcamOptions(mirror=False),
         elem_id=name,
     )
 
@@ -424,9 +466,8 @@ def _slider(name: str, label: str, step: float) -> gr.Slider:
 
 
 def _choice(name: str, label: str) -> gr.Radio:
-    return gr.Radio(
-        SETTINGS[name]["choices"], value=getattr(DEFAULTS, name), label=label, info=_sentence(name)
-    )
+    choices = [(LABELS.get(choice, choice), choice) for choice in SETTINGS[name]["choices"]]
+    return gr.Radio(choices, value=getattr(DEFAULTS, name), label=label, info=_sentence(name))
 
 
 def _sentence(name: str) -> str:
@@ -442,7 +483,7 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
     page.launch(
         theme=THEME,
         css_paths=CSS,
-        allowed_paths=sorted({str(path) for dataset in datasets for path in dataset.folders}),
+        allowed_paths=[str(example.path) for data in datasets for example in data.contents + data.styles],
         max_file_size="50mb",
         footer_links=["api"],
         **options,
@@ -459,7 +500,7 @@ def main() -> None:
     line = Line()
     try:
         launch(line, share=share)
-    except CatalogError as error:
+    except (CatalogError, ImageError) as error:
         sys.exit(str(error))
     finally:
         line.close()

@@ -32,11 +32,6 @@ class Dataset:
     styles: tuple[Example, ...]
 
     @property
-    def folders(self) -> frozenset[Path]:
-        """The folders that the images lie in."""
-        return frozenset(example.path.parent for example in self.contents + self.styles)
-
-    @property
     def pairs(self) -> tuple[tuple[Example, Example], ...]:
         """Every content image with every style image."""
         return tuple(product(self.contents, self.styles))

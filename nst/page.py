@@ -2,6 +2,7 @@
 
 import html
 import math
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
@@ -10,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nst.catalog import Example
+from nst.images import ImageError, load_image, to_uint8
 
 CSS = Path(__file__).with_name("page.css")
 
@@ -70,12 +72,15 @@ def duration(seconds: float) -> str:
 
 
 def pair_thumbnail(content: Example, style: Example) -> npt.NDArray[np.uint8]:
-    """The content image's left half beside the style image's right half, (150, 200, 3)."""
-    halves = []
-    for example, centre in ((content, 0.5), (style, 0.5)):
-        with Image.open(example.path) as picture:
-            picture.draft("RGB", (300, 300))
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-            halves.append(np.asarray(ImageOps.fit(upright, (99, 150), centering=(centre, 0.5))))
+    """The middles of the two images side by side, (150, 200, 3). Raises ImageError, which names the file."""
     seam = np.full((150, 2, 3), 255, np.uint8)
-    return np.concatenate([halves[0], seam, halves[1]], axis=1)
+    return np.concatenate([_middle(content.path), seam, _middle(style.path)], axis=1)
+
+
+@cache
+def _middle(path: Path) -> npt.NDArray[np.uint8]:
+    try:
+        pixels = to_uint8(load_image(path, long_side=300))
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    return np.asarray(ImageOps.fit(Image.fromarray(pixels), (99, 150)))

@@ -19,22 +19,25 @@ class BusyError(RuntimeError):
 class Run:
     """One stylization on its way; `progress` and `history` grow while it runs, and stay when it ends."""
 
-    def __init__(self, config: TransferConfig) -> None:
+    def __init__(self, content: tf.Tensor, style: tf.Tensor, config: TransferConfig) -> None:
         self.config = config
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
         self.history: list[dict[str, float]] = []
         self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
+        self._images: tuple[tf.Tensor, ...] = (content, style)
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """End the run within one evaluation, or before it begins. What it has painted so far stays."""
         self._stopping.set()
-        self.future.cancel()
+        if self.future.cancel():
+            self._images = ()  # the executor keeps a cancelled run until its turn would have come
 
-    def paint(self, content: tf.Tensor, style: tf.Tensor, seconds: float) -> None:
+    def paint(self, seconds: float) -> None:
         """Carry the run out, for at most that many seconds."""
+        content, style = self._images
         self.backbone = load_backbone(self.config.backbone)
         deadline = time.monotonic() + seconds
 
@@ -62,7 +65,8 @@ class Run:
 class Line:
     """Runs first come, first served: two at once would only slow each other down.
 
-    At most `places` runs are in the line, each for at most `seconds`.
+    At most `places` runs are in the line, each for at most `seconds`. Before the first of them, `warm_up`
+    loads the default backbone and traces the objective.
     """
 
     def __init__(self, places: int = 20, seconds: float = 1800) -> None:
@@ -70,15 +74,20 @@ class Line:
         self._seconds = seconds
         self._runs: list[Run] = []
         self._thread = ThreadPoolExecutor(max_workers=1)
+        flat = tf.fill([1, 64, 64, 3], 0.5)
+        self.warm_up = self._begin(Run(flat, flat, TransferConfig(size=64, iterations=1)))
 
     def join(self, content: tf.Tensor, style: tf.Tensor, config: TransferConfig) -> Run:
         """Put a run at the end of the line. Raises BusyError where the line is full."""
         self._runs = [run for run in self._runs if not run.future.done()]
         if len(self._runs) >= self._places:
             raise BusyError("Too many people are waiting: please try again in a few minutes.")
-        run = Run(config)
-        run.future = self._thread.submit(run.paint, content, style, self._seconds)
+        run = self._begin(Run(content, style, config))
         self._runs.append(run)
+        return run
+
+    def _begin(self, run: Run) -> Run:
+        run.future = self._thread.submit(run.paint, self._seconds)
         return run
 
     def ahead(self, run: Run) -> int:
@@ -88,6 +97,6 @@ class Line:
 
     def close(self) -> None:
         """Stop every run and take no more."""
-        for run in self._runs:
+        for run in (self.warm_up, *self._runs):
             run.stop()
         self._thread.shutdown()

@@ -86,8 +86,8 @@ def _clean_layers(name: str, layers: Any) -> LayerWeights:
     """A copy that nobody else can change, of names in a list or tuple, or of a mapping to weights."""
     if not isinstance(layers, list | tuple | Mapping) or not all(isinstance(layer, str) for layer in layers):
         raise ConfigError(f"Please give the {name} as a list of names, or as names with a weight each.")
-    if not layers:
-        raise ConfigError(f"Please name at least one of the {name}.")
+    if not layers or len(set(layers)) < len(layers):
+        raise ConfigError(f"Please name at least one of the {name}, and each only once.")
     if not isinstance(layers, Mapping):
         return tuple(layers)
     low, high = 0, 10**12
@@ -160,10 +160,13 @@ def stylize(
 ) -> Iterator[Progress]:
     """Paint image `content` as image `style` is painted, both (1, H, W, 3) in [0, 1]; yield every step.
 
-    What is wrong with the arguments is raised at once, as ConfigError or WeightsError. Closing the iterator
-    ends the run; `stop` is asked before each evaluation and ends it from another thread. Where the loss stays
-    non-finite, the iterator raises TransferError with the last good step.
+    What is wrong with the arguments is raised at once, as ValueError, ConfigError or WeightsError. Closing
+    the iterator ends the run; `stop` is asked before each evaluation and ends it from another thread. Where
+    the loss stays non-finite, the iterator raises TransferError with the last good step.
     """
+    for image in (content, style):
+        if image.dtype != tf.float32 or image.shape.rank != 4 or (image.shape[0], image.shape[3]) != (1, 3):
+            raise ValueError(f"An image must be float32 (1, H, W, 3), not {image.dtype.name} {image.shape}.")
     backbone = backbone or load_backbone(config.backbone)
     if not {*config.content_layers, *config.style_layers} <= {*backbone.layers}:
         raise ConfigError(f"Please name layers that {backbone.name} has: {', '.join(backbone.layers)}.")

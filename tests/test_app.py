@@ -119,6 +119,7 @@ BAD_SETTINGS = [
     ("seed", 2**40),
     ("style_layers", []),
     ("style_layers", ["block9_conv9"]),
+    ("style_layers", ["block1_conv1"] * 2),
     ("content_layers", {"block4_conv2": -1}),
     ("content_layers", "block4_conv2"),
 ]

@@ -364,7 +364,7 @@ def test_a_second_non_finite_loss_ends_it_with_the_last_good_picture(
         for latest in run:  # noqa: B007
             pass
     assert caught.value.progress is latest
-    assert latest.evaluations < max(when)
+    assert latest.evaluations not in when
     assert np.isfinite(latest.losses).all()
 
 
