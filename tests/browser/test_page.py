@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from conftest import PHONE, button, serving
+import pytest
+from conftest import PHONE, WIDE, button, serving
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -178,20 +179,24 @@ def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["config"]["style_weight"] == 10 * int(before)
 
 
-def test_nothing_moves_while_a_run_goes_on(visit):
-    page = visit()
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+def test_nothing_moves_while_a_run_goes_on(visit, viewport):
+    page = visit(viewport)
     quick(page, size=192, iterations=60)
+    places = {chart_place(page)}
     button(page, "Stylize").click()
-    expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
-    places = set()
+    expect(button(page, "Painting …")).to_be_visible()
     while button(page, "Stylize").count() == 0:
-        places.add(
-            page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY")
-        )
+        places.add(chart_place(page))
         page.wait_for_timeout(100)
-    page.wait_for_timeout(1000)
-    places.add(page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY"))
+    expect(page.locator(".status")).to_contain_text("Done")
+    places.add(chart_place(page))
     assert len(places) == 1
+
+
+def chart_place(page):
+    """How far below the top of the page the chart begins, in pixels."""
+    return page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY")
 
 
 def test_a_phone_shows_the_whole_width_and_the_picture_after_a_tap(visit):
