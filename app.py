@@ -40,7 +40,7 @@ CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which take
 
 BACKBONES = {"vgg19": "VGG-19", "vgg16": "VGG-16", "vgg16-hed": "the bundled VGG-16"}
 LABELS = {
-    "auto": "the best there is",
+    "auto": "automatic",
     **BACKBONES,
     "lbfgs": "L-BFGS",
     "adam": "Adam",
@@ -60,7 +60,9 @@ SCROLL_TO_RESULTS = """(...values) => {
 }"""
 
 FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lacks most letters
-THEME = gr.themes.Default(primary_hue="orange", neutral_hue="stone", font=[FONT, "system-ui", "sans-serif"])
+THEME = gr.themes.Default(
+    primary_hue="orange", neutral_hue="stone", font=[FONT, "system-ui", "sans-serif"]
+).set(body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600")
 
 logger = logging.getLogger("nst")
 
@@ -129,6 +131,14 @@ class Page:
                 )
 
         credits_line.render()
+        gr.on(
+            [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
+            lambda: "",  # whose pictures these are, nobody here knows
+            outputs=credits_line,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
     def _sliders(self) -> None:
         with gr.Group():
@@ -186,7 +196,9 @@ class Page:
         )
         self.status = gr.HTML(
             status(
-                "Painted beforehand from the two examples. Press Stylize to see it happen." if example else ""
+                f"{pair[0].title}, painted beforehand like {pair[1].title}. Press Stylize to see it happen."
+                if example
+                else "Press Stylize to start."
             )
         )
         with gr.Row():
@@ -207,20 +219,13 @@ class Page:
             self.download_record,
             self.backbone_note,
         ]
-        painting = self.start_button.click(
+        self.start_button.click(
             self.paint,
             [self.content, self.style, *self.settings.values()],
             outputs,
             preprocess=False,  # images and settings as they came: load_image and TransferConfig check them
             js=SCROLL_TO_RESULTS,
             concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        painting.then(  # whatever has happened to the run
-            lambda: (gr.Button("Stylize", interactive=True), gr.Button("Stop", interactive=False)),
-            outputs=[self.start_button, self.stop_button],
-            queue=False,
             show_progress="hidden",
             api_visibility="private",
         )
@@ -246,18 +251,21 @@ class Page:
             yield {
                 self.start_button: gr.Button("Painting …", interactive=False),
                 self.stop_button: gr.Button("Stop", interactive=True),
-                self.preview: gr.Image(to_uint8(photo), visible=True),
-                self.comparison: gr.ImageSlider(visible=False),
                 self.status: status(self._before_painting(run)),
-                self.chart: loss_chart({}),
-                self.download_picture: gr.DownloadButton(interactive=False),
-                self.download_record: gr.DownloadButton(interactive=False),
             }
             async for update in self._watch(run):
                 yield update
-            yield {self.status: status("")}
+            ready = {
+                self.start_button: gr.Button("Stylize", interactive=True),
+                self.stop_button: gr.Button("Stop", interactive=False),
+            }
             name = "--".join(_short_stem(file["path"]) for file in (content, style))
-            yield await asyncio.to_thread(self._outcome, run, photo, name)
+            try:
+                outcome = await asyncio.to_thread(self._outcome, run, photo, name)
+            except gr.Error as error:
+                yield {**ready, self.status: status(error.message)}
+                raise
+            yield {**ready, **outcome}
         finally:
             self._forget(request, run)
 
@@ -347,11 +355,16 @@ class Page:
                 if said != (said := self._before_painting(run)):
                     yield {self.status: status(said)}
             elif progress is not shown and now >= picture_due:
-                shown, picture_due = progress, now + PREVIEW_SECONDS
                 update = {
-                    self.preview: gr.Image(to_uint8(progress.image)),  # Gradio never deletes a bare array
+                    # A component, not a bare array, whose file Gradio would never delete.
+                    self.preview: gr.Image(to_uint8(progress.image), visible=True),
                     self.status: _while_painting(progress, run.config),
                 }
+                if shown is None:  # until now, the last result was there to look at and to save
+                    update[self.comparison] = gr.ImageSlider(visible=False)
+                    update[self.download_picture] = gr.DownloadButton(interactive=False)
+                    update[self.download_record] = gr.DownloadButton(interactive=False)
+                shown, picture_due = progress, now + PREVIEW_SECONDS
                 if now >= chart_due:
                     chart_due = now + CHART_SECONDS
                     update[self.chart] = loss_chart({"": list(run.history)})
@@ -374,11 +387,13 @@ class Page:
         save_image(photo, before)
         save_image(progress.image, after)
         save_record(run.record(), record)
-        text = f"{ENDED[run.ended]}: {len(run.history)} steps in {duration(progress.seconds)}."
+        height, width = progress.image.shape[1:3]
+        time_taken = duration(progress.seconds)
+        text = f"{ENDED[run.ended]}: {len(run.history)} steps in {time_taken}, {width} × {height} pixels."
         return {
             self.preview: gr.Image(visible=False),
             self.comparison: gr.ImageSlider((str(before), str(after)), visible=True),
-            self.status: status(text, 1 if run.ended == "finished" else progress.step / progress.steps),
+            self.status: status(text, 1 if run.ended == "finished" else _share(progress, run.config)),
             self.chart: loss_chart({"": run.history}),
             self.download_picture: gr.DownloadButton(value=str(after), interactive=True),
             self.download_record: gr.DownloadButton(value=str(record), interactive=True),
@@ -416,12 +431,15 @@ def _raise_failure(run: Run) -> None:
 
 def _while_painting(progress: Progress, config: TransferConfig) -> str:
     levels = len(coarse_to_fine(config.size, config.iterations))
-    left = seconds_left(progress, config)
     text = (
         f"Level {progress.level} of {levels} ({progress.size} px), step {progress.step} of {progress.steps}, "
-        f"about {duration(left)} left"
+        f"about {duration(seconds_left(progress, config))} left"
     )
-    return status(text, progress.seconds / (progress.seconds + left))
+    return status(text, _share(progress, config))
+
+
+def _share(progress: Progress, config: TransferConfig) -> float:
+    return progress.seconds / (progress.seconds + seconds_left(progress, config))
 
 
 def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str, str]]:
@@ -499,7 +517,9 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     line = Line()
     try:
-        launch(line, share=share)
+        page = launch(line, share=share, quiet=True, prevent_thread_lock=True)
+        print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
+        page.block_thread()
     except (CatalogError, ImageError) as error:
         sys.exit(str(error))
     finally:

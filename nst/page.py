@@ -58,11 +58,11 @@ element.addEventListener('change', ({target}) => {
 
 
 def status(text: str, share: float | None = None) -> str:
-    """One line of plain text over a bar that is filled to `share` of its length, or to none."""
-    width = 0 if share is None else round(100 * share, 1)
+    """One line of plain text over a bar that is filled to `share` of its length, or emptied at once."""
+    filled = "width: 0; transition: none" if share is None else f"width: {100 * share:.1f}%"
     return (
         f'<div class="status" role="status"><p>{html.escape(text)}</p>'
-        f'<div class="bar"><div style="width: {width}%"></div></div></div>'
+        f'<div class="bar"><div style="{filled}"></div></div></div>'
     )
 
 

@@ -179,6 +179,20 @@ def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["config"]["style_weight"] == 10 * int(before)
 
 
+def test_a_run_that_fails_says_why_and_the_next_one_works(visit, monkeypatch):
+    monkeypatch.setenv("NST_WEIGHTS", "/nowhere/weights.h5")
+    page = visit()
+    quick(page, iterations=5)
+    page.get_by_text("Advanced").click()
+    page.get_by_role("radio", name="VGG-19").click()
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("please choose another network", timeout=60_000)
+    expect(page.locator("#comparison img").nth(1)).to_be_visible()  # what was there before
+    page.get_by_role("radio", name="the bundled VGG-16").click()
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
 @pytest.mark.parametrize("viewport", [WIDE, PHONE])
 def test_nothing_moves_while_a_run_goes_on(visit, viewport):
     page = visit(viewport)
