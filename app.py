@@ -367,7 +367,7 @@ class Page:
                 shown, picture_due = progress, now + PREVIEW_SECONDS
                 if now >= chart_due:
                     chart_due = now + CHART_SECONDS
-                    update[self.chart] = loss_chart({"": list(run.history)})
+                    update[self.chart] = _chart(run)
                 yield update
 
     def _before_painting(self, run: Run) -> str:
@@ -394,7 +394,7 @@ class Page:
             self.preview: gr.Image(visible=False),
             self.comparison: gr.ImageSlider((str(before), str(after)), visible=True),
             self.status: status(text, 1 if run.ended == "finished" else _share(progress, run.config)),
-            self.chart: loss_chart({"": run.history}),
+            self.chart: _chart(run),
             self.download_picture: gr.DownloadButton(value=str(after), interactive=True),
             self.download_record: gr.DownloadButton(value=str(record), interactive=True),
             self.backbone_note: _backbone_note(run),
@@ -436,6 +436,10 @@ def _while_painting(progress: Progress, config: TransferConfig) -> str:
         f"about {duration(seconds_left(progress, config))} left"
     )
     return status(text, _share(progress, config))
+
+
+def _chart(run: Run) -> Any:
+    return loss_chart({"": list(run.history)}, steps=run.config.iterations)
 
 
 def _share(progress: Progress, config: TransferConfig) -> float:

@@ -13,11 +13,12 @@ _GRID = "rgba(128, 128, 128, 0.25)"
 History = Sequence[Mapping[str, float]]
 
 
-def loss_chart(runs: Mapping[str, History], *, height: int = 320) -> go.Figure:
+def loss_chart(runs: Mapping[str, History], *, steps: int | None = None, height: int = 320) -> go.Figure:
     """Losses over steps, after the paper's figure 1: content solid, style dotted, one colour a run.
 
-    `runs` maps names to histories, rows with step, size, content and style as in a run record; `height` is in
-    pixels. Changes of level are marked with the new size.
+    `runs` maps names to histories, rows with step, size, content and style as in a run record. The axis ends
+    at `steps`, or where the longest history does; `height` is in pixels. Changes of level are marked with the
+    new size.
     """
     figure = go.Figure()
     for number, (name, history) in enumerate(runs.items()):
@@ -47,6 +48,8 @@ def loss_chart(runs: Mapping[str, History], *, height: int = 320) -> go.Figure:
         xaxis={**axis, "title": {"text": "step"}, "rangemode": "tozero"},
         yaxis={**axis, "title": {"text": "loss"}, "type": "log", "tickformat": "~g", "dtick": "D2"},
     )
+    if steps is not None:
+        figure.update_layout(xaxis_range=[0, steps])
     if not any(runs.values()):
         figure.update_layout(xaxis_range=[0, 100], yaxis_range=[-3, 0])
     return figure

@@ -90,6 +90,10 @@ def test_without_a_step_the_chart_is_empty(runs):
     assert low < high <= 1  # powers of ten
 
 
+def test_the_axis_shows_how_far_the_run_will_go():
+    assert sent(loss_chart({"": history((64, 10))}, steps=40))["layout"]["xaxis"]["range"] == [0, 40]
+
+
 def test_a_single_step_is_seen():
     for trace in sent(loss_chart({"": history((64, 1))}))["data"]:
         assert "markers" in trace["mode"]
