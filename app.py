@@ -29,7 +29,7 @@ from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_befo
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, save_image, to_uint8
 from nst.page import CSS, duration, log_slider, pair_thumbnail, status
-from nst.records import save_record
+from nst.records import levelled_off, save_record
 from nst.runners import BusyError, Line, Run
 from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, coarse_to_fine, seconds_left
 
@@ -155,6 +155,7 @@ class Page:
             size = _slider("size", "Size", 32)
         with gr.Accordion("Advanced", open=False):
             backbone = _choice("backbone", "Network")
+            precision = _choice("precision", "Precision")
             optimizer = _choice("optimizer", "Optimiser")
             init = _choice("init", "Start")
             pooling = _choice("pooling", "Pooling")
@@ -166,6 +167,7 @@ class Page:
             "iterations": iterations,
             "size": size,
             "backbone": backbone,
+            "precision": precision,
             "optimizer": optimizer,
             "init": init,
             "pooling": pooling,
@@ -280,6 +282,7 @@ class Page:
         size: int = DEFAULTS.size,
         iterations: int = DEFAULTS.iterations,
         backbone: str = DEFAULTS.backbone,
+        precision: str = DEFAULTS.precision,
         pooling: str = DEFAULTS.pooling,
         content_layers: list[str] | dict[str, float] = DEFAULTS.content_layers,
         style_layers: list[str] | dict[str, float] = DEFAULTS.style_layers,
@@ -347,7 +350,7 @@ class Page:
 
     async def _watch(self, run: Run) -> AsyncIterator[dict[Any, Any]]:
         """What has changed on the page, about every second, until the run ends."""
-        said, shown, picture_due, chart_due = "", None, 0.0, 0.0
+        said, shown, flat, picture_due, chart_due = "", None, False, 0.0, 0.0
         while not run.future.done():
             await asyncio.sleep(0.1)
             progress, now = run.progress, time.monotonic()
@@ -355,10 +358,12 @@ class Page:
                 if said != (said := self._before_painting(run)):
                     yield {self.status: status(said)}
             elif progress is not shown and now >= picture_due:
+                # Once said, it stays said: the odd steeper step later on is no reason to take it back.
+                flat = flat or (progress.size == run.config.size and levelled_off(run.history))
                 update = {
                     # A component, not a bare array, whose file Gradio would never delete.
                     self.preview: gr.Image(to_uint8(progress.image), visible=True),
-                    self.status: _while_painting(progress, run.config),
+                    self.status: _while_painting(progress, run.config, flat),
                 }
                 if shown is None:  # until now, the last result was there to look at and to save
                     update[self.comparison] = gr.ImageSlider(visible=False)
@@ -429,12 +434,13 @@ def _raise_failure(run: Run) -> None:
         )
 
 
-def _while_painting(progress: Progress, config: TransferConfig) -> str:
-    levels = len(coarse_to_fine(config.size, config.iterations))
-    text = (
-        f"Level {progress.level} of {levels} ({progress.size} px), step {progress.step} of {progress.steps}, "
-        f"about {duration(seconds_left(progress, config))} left"
-    )
+def _while_painting(progress: Progress, config: TransferConfig, flat: bool) -> str:
+    at = f"{progress.step} of {progress.steps}, about {duration(seconds_left(progress, config))} left"
+    if flat:  # which only the last level gets to be: the line has no room for its number as well
+        text = f"Step {at}. The losses have levelled off: Stop keeps this picture."
+    else:
+        levels = len(coarse_to_fine(config.size, config.iterations))
+        text = f"Level {progress.level} of {levels} ({progress.size} px), step {at}"
     return status(text, _share(progress, config))
 
 

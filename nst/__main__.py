@@ -1,4 +1,4 @@
-"""The command line: python -m nst stylize."""
+"""The command line: python -m nst stylize | bench."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _tensorflow_silent():
             importlib.import_module("nst.records")  # and with it the whole engine
         logging.basicConfig(format="%(message)s")
-        _stylize(_parser().parse_args(argv))
+        arguments = _parser().parse_args(argv)
+        arguments.carry_out(arguments)
         return 0
     except KeyboardInterrupt:
-        message, exit_code = "Stopped before the first step: nothing was saved.", 130
+        message, exit_code = "Stopped early: nothing was saved.", 130
     except CommandError as error:
         message, exit_code = error.args
     except (nst.ConfigError, nst.WeightsError) as error:
@@ -85,6 +86,23 @@ def _parser() -> argparse.ArgumentParser:
     settings = stylize.add_argument_group("settings")
     for setting in fields(nst.TransferConfig):
         _add_setting(settings, setting)
+    stylize.set_defaults(carry_out=_stylize)
+
+    purpose = "measure our procedure against the common ones, which takes hours"
+    bench = commands.add_parser("bench", help=purpose, description=purpose, allow_abbrev=False)
+    for flag, default, text in (
+        ("--size", 512, "long side of the pictures in pixels"),
+        ("--pairs", 3, "how many pairs of example images"),
+        ("--repeats", 1, "how often each is run"),
+        ("--patience", 10, "how many times the first reference's seconds Adam may take to reach its loss"),
+    ):
+        bench.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
+    objective = "Gatys' explicit weights, the product's scaled form, or both (default)"
+    bench.add_argument("--objective", choices=("gatys", "scaled", "both"), default="both", help=objective)
+    bench.add_argument("--json", metavar="FILE", type=Path, help="where to write everything measured")
+    page = "the page of loss against seconds to write (default: bench.html)"
+    bench.add_argument("--html", metavar="FILE", type=Path, default=Path("bench.html"), help=page)
+    bench.set_defaults(carry_out=_bench)
     return parser
 
 
@@ -159,6 +177,41 @@ def _stylize(arguments: argparse.Namespace) -> None:
     print(message.encode(errors="backslashreplace").decode())  # the name of a file need not be UTF-8
 
 
+def _bench(arguments: argparse.Namespace) -> None:
+    from nst import bench  # SciPy is needed here alone
+
+    low, high = nst.TransferConfig.__dataclass_fields__["size"].metadata["range"]
+    for name, least, most in (
+        ("size", low, high),
+        ("pairs", 1, len(bench.PAIRS)),
+        ("repeats", 1, 100),
+        ("patience", 1, 100),
+    ):
+        if not least <= getattr(arguments, name) <= most:
+            raise CommandError(f"Please set --{name} to a whole number from {least} to {most}.", 2)
+    _check_destination(arguments.html, (".html",))
+    if arguments.json:
+        _check_destination(arguments.json, (".json",))
+    objectives = ("gatys", "scaled") if arguments.objective == "both" else (arguments.objective,)
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    about = {**bench.machine(), "size": arguments.size}
+    settings = arguments.size, arguments.pairs, arguments.repeats, arguments.patience
+    grown, results = [], []
+    for config in bench.sizes_and_steps(arguments.size):
+        with _tensorflow_silent():  # in the new process too
+            grown.append(bench.growth(config))
+        say(f"{config.size} px, {config.iterations} steps: {grown[-1].seconds:.1f} s")
+    for result in bench.compare(*settings, objectives, say):
+        results.append(result)
+        if arguments.json:  # as far as it has come
+            bench.save(about, results, grown, arguments.json)
+    bench.draw(results, arguments.html)
+    print(bench.report(about, results, grown))
+
+
 def _check_destination(path: Path, endings: Sequence[str]) -> None:
     """Find out before the run, not after it, whether that file can be written."""
     if path.suffix.lower() not in endings:
@@ -202,8 +255,12 @@ def _ctrl_c() -> Iterator[list[int]]:
 
 
 def _shown(steps: Iterator[nst.Progress], config: nst.TransferConfig) -> Iterator[nst.Progress]:
-    """Hand the steps on, with a bar on a terminal, elsewhere with a line for each tenth of the run."""
+    """Hand the steps on, with a bar on a terminal, elsewhere with a line for each tenth of the run.
+
+    Once the losses have levelled off, a line says so.
+    """
     total, tenths = config.iterations, -1
+    history, flat = [], False
     look = {"bar_format": "{bar}| {n_fmt}/{total_fmt}{postfix}", "dynamic_ncols": True, "leave": False}
     with tqdm(total=total, miniters=1, disable=None, **look) as bar:
         for progress in steps:
@@ -216,6 +273,11 @@ def _shown(steps: Iterator[nst.Progress], config: nst.TransferConfig) -> Iterato
             bar.update(progress.step - bar.n)
             if bar.disable and tenths < (tenths := 10 * progress.step // total):
                 print(f"step {progress.step} of {total}, {state}", file=sys.stderr)
+            history.append(nst.records.history_row(progress))
+            if not flat and progress.size == config.size and nst.records.levelled_off(history):
+                flat = True
+                at = f"Step {progress.step} of {total}"
+                bar.write(f"{at}: the losses have levelled off. Ctrl-C keeps this picture.", file=sys.stderr)
             yield progress
 
 

@@ -78,6 +78,7 @@ _NETWORKS = {
     ),
 }
 BACKBONES = ("auto", *_NETWORKS)  # the names that a config may ask for
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 _POOLINGS = {"max": tf.nn.max_pool2d, "avg": tf.nn.avg_pool2d}
 
@@ -93,7 +94,7 @@ class Backbone:
     note: str = ""  # where "auto" could not have VGG-19: one plain sentence why
 
     def __call__(self, image: tf.Tensor, layers: Iterable[str], pooling: str = "max") -> dict[str, tf.Tensor]:
-        """Activations after the ReLU, {layer: (1, h, w, c)}, of an image (1, H, W, 3), sRGB in [0, 1].
+        """Activations after the ReLU, {layer: (1, h, w, c)}, of a float32 image (1, H, W, 3), sRGB in [0, 1].
 
         Computes no deeper than asked. Pooling is "max" or "avg". Raises ValueError for an unknown layer or
         pooling, and for an image too small for the layers (those of block5 need 16 pixels each way).
@@ -106,16 +107,52 @@ class Backbone:
 
         depth = max((self.layers.index(layer) + 1 for layer in wanted), default=0)
         activations: dict[str, tf.Tensor] = {}
-        x = image[..., ::-1] * 255.0 - self.mean
+        x = image * 255.0 - self.mean[::-1]
         for layer in self.layers[:depth]:
             if layer.endswith("_conv1") and activations:
                 if 1 in x.shape[1:3].as_list():
                     raise ValueError(f"The image is too small for {layer}, whose block starts by halving it.")
                 x = _POOLINGS[pooling](x, ksize=2, strides=2, padding="VALID")
             kernel, bias = self.weights[layer]
+            if not activations:
+                kernel = kernel[:, :, ::-1]  # it takes BGR
+                if kernel.dtype == tf.bfloat16:
+                    x, kernel = _in_two_parts(x), tf.concat([kernel, kernel], axis=2)
             x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), bias)
             x = activations[layer] = tf.nn.relu(x)
         return {layer: activations[layer] for layer in wanted}
+
+    def at(self, precision: str) -> "Backbone":
+        """This network, computing in "float32", in "bfloat16", or ("auto") in the faster of the two here."""
+        return self if resolve_precision(precision) == "float32" else _in_bfloat16(self)
+
+
+@functools.lru_cache(maxsize=len(_NETWORKS))
+def _in_bfloat16(backbone: Backbone) -> Backbone:
+    weights = {
+        layer: (tf.cast(kernel, tf.bfloat16), tf.cast(bias, tf.bfloat16))
+        for layer, (kernel, bias) in backbone.weights.items()
+    }
+    return replace(backbone, weights=weights)
+
+
+def _in_two_parts(x: tf.Tensor) -> tf.Tensor:
+    """float32 (1, H, W, 3) as bfloat16 (1, H, W, 6): rounded, and what that left out, 16 bits together."""
+    rounded = tf.cast(x, tf.bfloat16)
+    rest = tf.cast(x - tf.cast(rounded, tf.float32), tf.bfloat16)
+    return tf.concat([rounded, tf.stop_gradient(rest)], axis=3)
+
+
+@functools.cache
+def resolve_precision(precision: str) -> str:
+    """What "auto" stands for here; other names stand for themselves.
+
+    bfloat16 is four times as fast where the processor has tile instructions for it (AMX), slower elsewhere.
+    """
+    if precision != "auto":
+        return precision
+    flags = Path("/proc/cpuinfo")  # Linux only; elsewhere no build of TensorFlow has a use for AMX
+    return "bfloat16" if flags.is_file() and "amx_bf16" in flags.read_text() else "float32"
 
 
 def load_backbone(name: str = "auto") -> Backbone:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 # Okabe and Ito 2008: told apart by colour-blind readers, and seen on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7A7A7A")
@@ -64,3 +66,42 @@ def _level_changes(runs: Mapping[str, History]) -> list[tuple[float, str]]:
             if after["size"] != before["size"]
         }
     )
+
+
+def speed_chart(runs: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Loss, and style loss at held-out layers, over seconds: one colour a procedure, one line a run.
+
+    Each run has a procedure, an objective, a pair, and rows with seconds, total and held_out_style. A column
+    for each objective.
+    """
+    procedures = list(dict.fromkeys(run["procedure"] for run in runs))
+    objectives = list(dict.fromkeys(run["objective"] for run in runs))
+    measures = {"total": "loss", "held_out_style": "style loss at held-out layers"}
+    titles = [
+        f"{measure}, {objective} objective" for measure in measures.values() for objective in objectives
+    ]
+    figure = make_subplots(2, len(objectives), subplot_titles=titles, vertical_spacing=0.12)
+    for number, run in enumerate(runs):
+        for row, measure in enumerate(measures, start=1):
+            figure.add_scatter(
+                x=[judged["seconds"] for judged in run["rows"]],
+                y=[judged[measure] for judged in run["rows"]],
+                name=run["procedure"],
+                legendgroup=run["procedure"],
+                showlegend=row == 1 and run["procedure"] not in {one["procedure"] for one in runs[:number]},
+                mode="lines",
+                line={"color": COLORS[procedures.index(run["procedure"])], "width": 2},
+                hovertemplate=f"%{{x:.1f}} s: %{{y:.3g}}<extra>{run['procedure']}<br>{run['pair']}</extra>",
+                row=row,
+                col=1 + objectives.index(run["objective"]),
+            )
+    axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
+    figure.update_xaxes(**axis, title="seconds")
+    figure.update_yaxes(**axis)
+    figure.update_layout(
+        template="none",
+        height=900,
+        font={"size": 13},
+        legend={"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom"},
+    )
+    return figure

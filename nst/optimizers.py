@@ -1,13 +1,16 @@
 """L-BFGS and Adam behind one `step()`: minimise a function of one float32 vector."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import ThreadpoolController
 
 Vector = npt.NDArray[np.float32]
+
+# NumPy's BLAS threads go on spinning for a while after each product, on cores that the evaluation needs.
+_BLAS = ThreadpoolController().select(user_api="blas")
 
 
 class Evaluation(Protocol):
@@ -46,24 +49,30 @@ class _Optimizer(Generic[E]):
 
 
 class LBFGS(_Optimizer[E]):
-    """Limited-memory BFGS (Nocedal and Wright 2006, algorithms 7.4 and 7.5).
+    """Limited-memory BFGS in its compact form (Byrd, Nocedal and Schnabel 1994, eq. 3.13).
 
+    Two passes over the remembered pairs give the direction, where the two-loop recursion takes four and more.
     The line search brackets a point of the weak Wolfe conditions by doubling and bisection (Lewis and Overton
     2013); it treats a non-finite loss as one that is too high. `step_size` is the root mean square of the
     first update's coordinates; later updates find their own length. `memory` is how many are remembered.
     """
 
     def __init__(
-        self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 50
+        self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 10
     ) -> None:
         super().__init__(evaluate, start, step_size)
-        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=memory)  # s, y, 1 / s.y
+        # The last `memory` updates s and changes of the gradient y, in rows that are written round and round,
+        # and what is needed of their inner products. Rows not written yet take up no memory.
+        self._s, self._y = (np.empty((memory, start.size), np.float32) for _ in range(2))
+        self._sy, self._yy = np.zeros((2, memory, memory))
+        self._pairs = 0  # written so far
 
+    @_BLAS.wrap(limits=1)  # type: ignore[untyped-decorator]
     def step(self) -> bool:
         here, direction = self.evaluation, self._direction()
         slope = _dot(here.gradient, direction)
         if not slope < 0:  # rounding has spoilt the curvature
-            self._pairs.clear()
+            self._pairs = 0
             direction = self._direction()
             slope = _dot(here.gradient, direction)
         if not slope < 0:  # the gradient is zero
@@ -84,28 +93,42 @@ class LBFGS(_Optimizer[E]):
         if best is None:
             return False
         length, there = best
-        update = np.float32(length) * direction
-        change = there.gradient - here.gradient
-        curvature = _dot(update, change)
-        if curvature > 0:
-            self._pairs.append((update, change, 1 / curvature))
-        self.point, self.evaluation = self.point + update, there
+        direction *= np.float32(length)
+        self._remember(direction, there.gradient - here.gradient)
+        self.point, self.evaluation = self.point + direction, there
         return True
 
+    def _remember(self, update: Vector, change: Vector) -> None:
+        curvature = _dot(update, change)
+        if not curvature > 0:
+            return
+        row = self._pairs % len(self._s)
+        self._s[row], self._y[row] = update, change
+        self._pairs += 1
+        known = min(self._pairs, len(self._s))
+        self._sy[:known, row] = self._s[:known] @ change
+        self._sy[row, row] = curvature  # added up in another order it may be zero
+        self._yy[row, :known] = self._yy[:known, row] = self._y[:known] @ change
+
     def _direction(self) -> Vector:
-        """The two-loop recursion: minus the inverse Hessian's estimate times the gradient, (n,)."""
-        direction = -self.evaluation.gradient
+        """Minus the inverse Hessian's estimate times the gradient, (n,)."""
+        gradient = self.evaluation.gradient
         if not self._pairs:
-            rms = np.sqrt(_dot(direction, direction) / direction.size)
-            return direction * np.float32(self._step_size / rms if rms else 0)
-        alphas = []
-        for s, y, rho in reversed(self._pairs):
-            alphas.append(rho * _dot(s, direction))
-            direction -= np.float32(alphas[-1]) * y
-        _, y, rho = self._pairs[-1]
-        direction *= np.float32(1 / (rho * _dot(y, y)))
-        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            direction += np.float32(alpha - rho * _dot(y, direction)) * s
+            rms = np.sqrt(_dot(gradient, gradient) / gradient.size)
+            return gradient * np.float32(-self._step_size / rms if rms else 0)
+        known = min(self._pairs, len(self._s))
+        order = np.arange(self._pairs - known, self._pairs) % len(self._s)  # the oldest first
+        s, y = self._s[:known], self._y[:known]
+        sy, yy = (products[np.ix_(order, order)] for products in (self._sy, self._yy))
+        r = np.triu(sy)
+        scale = sy[-1, -1] / yy[-1, -1]
+        u = np.linalg.solve(r, (s @ gradient)[order])
+        for_s, for_y = np.empty((2, known), np.float32)
+        for_y[order] = scale * u
+        for_s[order] = np.linalg.solve(
+            r.T, scale * (y @ gradient)[order] - np.diag(sy) * u - scale * (yy @ u)
+        )
+        direction: Vector = for_s @ s + for_y @ y - np.float32(scale) * gradient
         return direction
 
 

@@ -8,8 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nst.backbones import Backbone
+from nst.backbones import Backbone, resolve_precision
 from nst.transfer import Progress, TransferConfig
+
+FLAT_STEPS = 10
+FLAT_FALL = 0.01
 
 
 def history_row(progress: Progress) -> dict[str, float]:
@@ -24,6 +27,17 @@ def history_row(progress: Progress) -> dict[str, float]:
     }
 
 
+def levelled_off(history: Sequence[dict[str, float]]) -> bool:
+    """Whether, over the last 10 steps of the present level, the total loss fell by less than 1 %.
+
+    `history` has the rows of history_row(); with fewer than 11 of the present level, it is too early to tell.
+    """
+    recent = history[-1 - FLAT_STEPS :]
+    if len(recent) <= FLAT_STEPS or recent[0]["level"] != recent[-1]["level"]:
+        return False
+    return recent[-1]["total"] > (1 - FLAT_FALL) * recent[0]["total"]
+
+
 def run_record(
     config: TransferConfig, backbone: Backbone, history: Sequence[dict[str, float]], ended: str
 ) -> dict[str, Any]:
@@ -31,6 +45,7 @@ def run_record(
     return {
         "config": dataclasses.asdict(config),
         "backbone": {"name": backbone.name, "note": backbone.note},
+        "precision": resolve_precision(config.precision),
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("tensorflow", "numpy", "pillow")},

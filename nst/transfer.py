@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
-from itertools import pairwise
 from numbers import Real
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from nst.backbones import BACKBONES, Backbone, load_backbone
+from nst.backbones import BACKBONES, PRECISIONS, Backbone, load_backbone
 from nst.images import fitted_size, match_colors, resize
 from nst.losses import LayerWeights, Losses, Objective, Targets
 from nst.optimizers import LBFGS, Adam, NonFiniteError, Vector
@@ -51,6 +50,9 @@ class TransferConfig:
     size: int = _number(512, 64, 1024, "long side of the result in pixels")
     iterations: int = _number(120, 1, 1000, "steps over all levels")
     backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
+    precision: str = _choice(
+        "auto", PRECISIONS, "what it computes with; bfloat16 is faster on processors made for it, and as good"
+    )
     pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
     content_layers: LayerWeights = field(
         default=("block4_conv2",),
@@ -125,20 +127,20 @@ class Progress:
     image: tf.Tensor
 
 
-def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
-    """Sizes that double up to `size`, the coarse ones, which are cheap and lay the picture out, first.
+_COARSE_STEPS = 40  # more of them hardly change what the next level makes of it
 
-    Each level has a step at least; the rest is shared out, more to the coarse ones.
+
+def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
+    """Sizes that double up to `size`: the coarse ones are cheap and lay the picture out.
+
+    All have the same number of steps as long as the coarse ones need more; the rest goes to the last.
     """
     sizes = [size]
     while sizes[0] >= 256 and len(sizes) < iterations:
         sizes.insert(0, round(sizes[0] / 2))
-    shares = [2.0 ** (-0.5 * level) for level in range(len(sizes))]
-    spare = iterations - len(sizes)
-    ends = [round(spare * sum(shares[:n]) / sum(shares)) for n in range(len(sizes) + 1)]
-    return tuple(
-        Level(size, 1 + end - start) for size, (start, end) in zip(sizes, pairwise(ends), strict=True)
-    )
+    *coarse, last = sizes
+    steps = min(_COARSE_STEPS, iterations // len(sizes))
+    return *(Level(size, steps) for size in coarse), Level(last, iterations - steps * len(coarse))
 
 
 def seconds_left(progress: Progress, config: TransferConfig) -> float:
@@ -178,7 +180,7 @@ def _levels(
 ) -> Iterator[Progress]:
     began = time.perf_counter()
     objective = Objective(
-        backbone,
+        backbone.at(config.precision),
         content_layers=config.content_layers,
         style_layers=config.style_layers,
         content_weight=config.content_weight,

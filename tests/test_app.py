@@ -72,6 +72,7 @@ def test_every_setting_reaches_the_run(client):
         "size": 72,
         "iterations": 2,
         "backbone": "vgg16-hed",
+        "precision": "float32",
         "pooling": "avg",
         "content_layers": ["block3_conv1"],
         "style_layers": {"block1_conv1": 0.5, "block2_conv1": 2.0},
@@ -83,6 +84,7 @@ def test_every_setting_reaches_the_run(client):
     assert all(value != getattr(app.DEFAULTS, name) for name, value in settings.items())
     _, record = paint(client, **settings)
     assert record["config"] == settings
+    assert record["precision"] == "float32"
 
 
 def test_the_example_images_are_turned_scaled_and_kept_apart(client):
@@ -115,6 +117,7 @@ BAD_SETTINGS = [
     ("tv_weight", {"a": 1}),
     ("backbone", "resnet"),
     ("optimizer", 3),
+    ("precision", "float64"),
     ("init", "<b>photo</b>"),
     ("seed", 2**40),
     ("style_layers", []),

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from nst.backbones import (
     BACKBONES,
+    PRECISIONS,
     Backbone,
     Network,
     WeightsError,
@@ -28,6 +29,7 @@ from nst.backbones import (
     forget_backbones,
     load_backbone,
     read_weights,
+    resolve_precision,
 )
 
 PAYLOAD = np.random.default_rng(0).bytes(300_000)
@@ -225,6 +227,46 @@ def test_unknown_names_are_said(bundled: Backbone) -> None:
     with pytest.raises(ValueError, match="auto, vgg19, vgg16, vgg16-hed, not 'resnet'"):
         load_backbone("resnet")
     assert BACKBONES == ("auto", "vgg19", "vgg16", "vgg16-hed")
+
+
+# --- Precision ---
+
+
+def test_a_precision_stands_for_itself_and_auto_for_one_of_them(bundled: Backbone) -> None:
+    assert PRECISIONS == ("auto", "float32", "bfloat16")
+    for name in PRECISIONS[1:]:
+        assert resolve_precision(name) == name
+    assert resolve_precision("auto") in PRECISIONS[1:]
+    assert bundled.at("auto") is bundled.at(resolve_precision("auto"))
+
+
+def test_a_backbone_has_one_copy_in_each_precision(bundled: Backbone) -> None:
+    assert bundled.at("float32") is bundled
+    rounded = bundled.at("bfloat16")
+    assert rounded is bundled.at("bfloat16") is not bundled
+    assert (rounded.name, rounded.layers, rounded.note) == (bundled.name, bundled.layers, bundled.note)
+    assert {array.dtype for pair in rounded.weights.values() for array in pair} == {tf.bfloat16}
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+def test_bfloat16_is_close_to_float32_at_every_layer(
+    bundled: Backbone, photo: tf.Tensor, pooling: str
+) -> None:
+    exact = bundled(photo, bundled.layers, pooling)
+    rounded = bundled.at("bfloat16")(photo, bundled.layers, pooling)
+    for layer in bundled.layers:
+        assert rounded[layer].dtype == tf.bfloat16
+        away = tf.norm(tf.cast(rounded[layer], tf.float32) - exact[layer]) / tf.norm(exact[layer])
+        assert 0 < float(away) < 0.02
+
+
+def test_bfloat16_sees_what_is_finer_than_it_can_write_of_a_pixel(bundled: Backbone) -> None:
+    one = tf.fill((1, 16, 16, 3), 0.9)
+    other = one + 0.2 / 255
+    as_pixels = [tf.cast(image * 255 - bundled.mean[::-1], tf.bfloat16) for image in (one, other)]
+    assert np.array_equal(*as_pixels)
+    activations = [bundled.at("bfloat16")(image, ["block1_conv1"])["block1_conv1"] for image in (one, other)]
+    assert not np.array_equal(*activations)
 
 
 # --- Loading once ---

@@ -49,6 +49,51 @@ def test_gram_matrix_of_two_pixels():
     assert np.array_equal(gram_matrix(features), expected)
 
 
+def plain_gram_matrix(features: tf.Tensor) -> tf.Tensor:
+    rows = tf.reshape(features, [-1, features.shape[-1]])
+    return tf.matmul(rows, rows, transpose_a=True) / len(rows)
+
+
+def value_and_gradient(formula, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The formula's matrix, and the gradient of its sum with random weights."""
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        value = formula(features)
+        weights = np.random.default_rng(1).normal(size=value.shape).astype(np.float32)
+        total = tf.reduce_sum(weights * value)
+    return value, tape.gradient(total, features)
+
+
+def some_features(positions: int, channels: int = 16) -> tf.Tensor:
+    normal = np.random.default_rng(positions).normal(size=(1, positions, 1, channels))
+    return tf.constant(np.maximum(normal, 0), tf.float32)
+
+
+def off(actual: tf.Tensor, expected: tf.Tensor) -> float:
+    """The length of the difference, relative to what is expected."""
+    return float(tf.norm(tf.cast(actual, tf.float32) - expected) / tf.norm(expected))
+
+
+@pytest.mark.parametrize("positions", [1, 5, 8, 64, 67, 1000])
+def test_gram_matrix_has_the_gradient_of_the_plain_formula(positions):
+    features = some_features(positions)
+    value, gradient = value_and_gradient(gram_matrix, features)
+    expected_value, expected_gradient = value_and_gradient(plain_gram_matrix, features)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-5, atol=1e-6)
+    assert off(gradient, expected_gradient) < 1e-5
+
+
+@pytest.mark.parametrize(("positions", "close"), [(5, 3e-3), (8, 3e-3), (1000, 1e-3), (1003, 1e-3)])
+def test_gram_matrix_of_bfloat16_is_summed_up_in_float32(positions, close):
+    features = tf.cast(some_features(positions), tf.bfloat16)
+    value, gradient = value_and_gradient(gram_matrix, features)
+    expected_value, expected_gradient = value_and_gradient(gram_matrix, tf.cast(features, tf.float32))
+    assert value.dtype == tf.float32
+    assert off(value, expected_value) < close
+    assert gradient.dtype == tf.bfloat16
+    assert off(gradient, expected_gradient) < 1e-2
+
+
 def test_total_variation_of_a_checkerboard_is_one():
     board = np.indices((6, 9)).sum(0) % 2
     image = tf.constant(np.repeat(board[np.newaxis, ..., np.newaxis], 3, axis=3), tf.float32)
@@ -63,6 +108,22 @@ def test_total_variation_is_a_mean_over_neighbours_across_and_down():
     image = tf.reshape(tf.constant([0.0, 1.0, 3.0, 0.0, 1.0, 3.0]), (1, 2, 3, 1))  # two equal rows
     assert float(total_variation(image)) == pytest.approx((1 + 4 + 1 + 4 + 0 + 0 + 0) / 7)
     assert float(total_variation(tf.transpose(image, (0, 2, 1, 3)))) == pytest.approx(10 / 7)
+
+
+@pytest.mark.parametrize("size", [(6, 9), (1, 4), (5, 1), (48, 64)])
+def test_the_gradient_of_total_variation_pulls_neighbours_together(size):
+    image = np.random.default_rng(0).random((1, *size, 3), np.float32)
+    across, down = np.diff(image, axis=2), np.diff(image, axis=1)
+    expected = np.zeros_like(image)
+    expected[:, :, 1:] += across
+    expected[:, :, :-1] -= across
+    expected[:, 1:] += down
+    expected[:, :-1] -= down
+    expected *= 2 / (across.size + down.size)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels := tf.constant(image))
+        total = total_variation(pixels)
+    np.testing.assert_allclose(tape.gradient(total, pixels), expected, atol=1e-6 * expected.max())
 
 
 # The whole objective against NumPy
@@ -134,6 +195,15 @@ def test_a_layer_may_serve_content_and_style(backbone, photo, painting, mixture)
     apart = an_objective(backbone, content=shared, style=alone)
     content = both(mixture, both.targets(photo, painting))[0].content
     assert content == pytest.approx(apart(mixture, apart.targets(photo, painting))[0].content, rel=1e-5)
+
+
+def test_in_bfloat16_losses_and_gradient_are_about_the_same(backbone, photo, painting, mixture):
+    exact, rounded = an_objective(backbone), an_objective(backbone.at("bfloat16"))
+    losses, gradient = rounded(mixture, rounded.targets(photo, painting))
+    expected_losses, expected_gradient = exact(mixture, exact.targets(photo, painting))
+    np.testing.assert_allclose(losses, expected_losses, rtol=0.02)
+    assert gradient.dtype == tf.float32
+    assert off(gradient, expected_gradient) < 0.2  # ReLUs and maxima that rounding decides otherwise
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 100.0, 10.0)])

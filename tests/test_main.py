@@ -22,6 +22,7 @@ from PIL import Image
 from nst.__main__ import main
 from nst.backbones import forget_backbones
 from nst.images import SAVED_ENDINGS
+from nst.records import levelled_off
 from nst.transfer import TransferConfig
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,7 @@ FLAGS = {  # of each setting: what is typed, and what the run record then says; 
     "size": ("80", 80),
     "iterations": ("3", 3),
     "backbone": ("vgg16-hed", "vgg16-hed"),
+    "precision": ("float32", "float32"),
     "pooling": ("avg", "avg"),
     "content_layers": ("block2_conv1,block3_conv2", ["block2_conv1", "block3_conv2"]),
     "style_layers": ("block1_conv2:0.5,block2_conv2:2", {"block1_conv2": 0.5, "block2_conv2": 2.0}),
@@ -131,6 +133,18 @@ def test_command_without_vgg19(output: Path, report: Path, tmp_path: Path) -> No
     assert [row["step"] for row in record["history"]] == list(range(1, 31))
     assert record["history"][-1]["style"] < record["history"][0]["style"] / 2
     assert record["seconds"] == record["history"][-1]["seconds"] > 0
+
+
+def test_the_command_says_once_that_the_losses_have_levelled_off(
+    output: Path, report: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ["-o", str(output), "--report", str(report)]
+    soon_flat = ["--style-weight", "0.1", "--optimizer", "adam", "--iterations", "130"]
+    assert main(["stylize", PHOTO, PAINTING, *files, *SMALL, *soon_flat]) == 0
+    said = r"^Step (\d+) of 130: the losses have levelled off\. Ctrl-C keeps this picture\.$"
+    (step,) = re.findall(said, capsys.readouterr().err, re.MULTILINE)
+    history = json.loads(report.read_text(encoding="utf-8"))["history"]
+    assert [levelled_off(history[: int(step) - ago]) for ago in (1, 0)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -437,7 +451,7 @@ def test_ctrl_c_while_tensorflow_starts_is_one_line(output: Path) -> None:
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (130, "")
-    assert err == "Stopped before the first step: nothing was saved.\n"
+    assert err == "Stopped early: nothing was saved.\n"
     assert not output.exists()
 
 
@@ -461,7 +475,7 @@ def test_ctrl_c_before_the_first_step_saves_nothing(
     finally:
         done.set()
         finger.join()
-    assert said == "Stopped before the first step: nothing was saved.\n"
+    assert said == "Stopped early: nothing was saved.\n"
 
 
 def test_ctrl_c_is_left_alone_where_the_shell_ignores_it(output: Path, report: Path) -> None:

@@ -1,5 +1,6 @@
 """Problems with known minima, walls of non-finite losses, and parity with SciPy and Keras."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import tensorflow as tf
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from nst.catalog import load_datasets
 from nst.images import load_image, match_colors
@@ -35,6 +37,10 @@ class Recorded:
         self.points.append(point.copy())
         self.evaluations.append(self.function(point))
         return self.evaluations[-1]
+
+
+class _SpentError(Exception):
+    pass
 
 
 def bowl(condition: float, size: int = 30, seed: int = 0) -> tuple[Function, np.ndarray]:
@@ -206,21 +212,116 @@ def test_memory_bounds_what_is_remembered():
         while optimizer.evaluation.loss > 1e-3:
             optimizer.step()
             steps[memory] += 1
-            assert len(optimizer._pairs) == min(steps[memory], memory)
     assert steps[1] > steps[4] > steps[20]
+
+
+def test_of_many_steps_no_more_is_kept_than_the_memory():
+    start, memory = zeros(10**6), 3
+    scales = np.geomspace(1, 100, start.size, dtype=np.float32)
+
+    def function(point):
+        return Evaluated(float(scales @ (point - 1) ** 2), 2 * scales * (point - 1))
+
+    tracemalloc.start()
+    try:
+        optimizer = LBFGS(function, start, memory=memory)
+        for _ in range(4 * memory):
+            assert optimizer.step()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < (2 * memory + 3) * start.nbytes  # with the point and its gradient
+
+
+def two_loops(points: list[Vector], gradients: list[Vector], memory: int) -> np.ndarray:
+    """The direction after these points, by Nocedal and Wright 2006, algorithm 7.4, in double precision."""
+    s, y = (np.diff(np.float64(vectors), axis=0)[-memory:] for vectors in (points, gradients))
+    q = np.float64(gradients[-1])
+    alphas = {}
+    for i in reversed(range(len(s))):
+        alphas[i] = s[i] @ q / (s[i] @ y[i])
+        q -= alphas[i] * y[i]
+    r = s[-1] @ y[-1] / (y[-1] @ y[-1]) * q
+    for i in range(len(s)):
+        r += (alphas[i] - y[i] @ r / (s[i] @ y[i])) * s[i]
+    return -r
+
+
+@pytest.mark.parametrize("memory", [1, 4, 50])
+def test_lbfgs_goes_where_the_two_loop_recursion_points(memory):
+    bowls, _ = bowl(100)
+
+    def function(point):
+        loss, gradient = bowls(point)
+        return Evaluated(loss + float(np.sum(np.float64(point) ** 4)), gradient + 4 * point**3)
+
+    tried = Recorded(function)
+    optimizer = LBFGS(tried, zeros(30), memory=memory)
+    points, gradients = [optimizer.point], [optimizer.evaluation.gradient]
+    for step in range(12):  # the memory of 4 wraps round twice
+        before = len(tried.points)
+        assert optimizer.step()
+        if step > 0:
+            direction = tried.points[before] - points[-1]
+            expected = two_loops(points, gradients, memory)
+            assert np.linalg.norm(direction - expected) < 1e-3 * np.linalg.norm(expected)
+        points.append(optimizer.point)
+        gradients.append(optimizer.evaluation.gradient)
+
+
+def test_curvature_of_nothing_but_rounding_gives_a_direction():
+    """Products that come out positive by one order of addition, and zero by another."""
+    rng = np.random.default_rng(0)
+    remembered = 0
+    for _ in range(200):
+        optimizer = LBFGS(bowl(10)[0], zeros(30))
+        for _ in range(3):
+            update, change = rng.normal(size=(2, 30)).astype(np.float32)
+            for at in (slice(None), 0):  # as good as orthogonal
+                change[at] -= np.float64(update) @ change / np.sum(np.float64(update[at]) ** 2) * update[at]
+            optimizer._remember(update, change)
+        with np.errstate(all="ignore"):
+            assert optimizer._direction().shape == (30,)
+        remembered += optimizer._pairs
+    assert remembered > 100
+
+
+def test_numpys_products_take_one_thread_during_a_step():
+    function, _ = bowl(100)
+
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"]}
+
+    seen: list[set[int]] = []
+
+    def evaluate(point):
+        seen.append(threads())
+        if len(seen) == 20:
+            raise _SpentError
+        return function(point)
+
+    def descend(optimizer):
+        while optimizer.step():
+            assert threads() == {2}
+
+    with threadpool_limits(2, user_api="blas"):
+        optimizer = LBFGS(evaluate, zeros(30))
+        with pytest.raises(_SpentError):
+            descend(optimizer)
+        assert threads() == {2}
+    assert seen[1:] == [{1}] * 19
 
 
 def test_lbfgs_forgets_curvature_that_rounding_has_spoilt():
     function, _ = bowl(10)
     optimizer = LBFGS(function, zeros(30))
     optimizer.step()
-    s, y, rho = optimizer._pairs.pop()
-    for wrong in (-rho, float("nan")):
-        optimizer._pairs.append((s, y, wrong))
+    for wrong in (-1, float("nan")):
+        optimizer._sy *= wrong
         before = optimizer.evaluation.loss
         assert optimizer.step()
         assert optimizer.evaluation.loss < before
-        assert len(optimizer._pairs) == 1
+        assert optimizer._pairs == 1
 
 
 def test_adam_takes_the_steps_of_keras():
@@ -298,10 +399,6 @@ def test_a_start_that_is_not_finite_is_refused(make, loss, slope, recwarn):
 
 
 # Parity on the real thing
-
-
-class _SpentError(Exception):
-    pass
 
 
 def lowest(minimise: Callable[[Function], None], function: Function, evaluations: int) -> float:

@@ -6,8 +6,9 @@ from importlib.metadata import version
 
 import pytest
 
+from nst.backbones import resolve_precision
 from nst.losses import Losses
-from nst.records import history_row, run_record, save_record
+from nst.records import history_row, levelled_off, run_record, save_record
 from nst.transfer import Progress, TransferConfig, stylize
 
 CONFIG = TransferConfig(
@@ -56,6 +57,31 @@ def test_a_row_comes_back_from_json_as_it_was(run):
         assert json.loads(json.dumps(history_row(progress))) == history_row(progress)
 
 
+def rows(share_kept: float, count: int, level: int = 1) -> list[dict]:
+    """A history whose total loss keeps that share of itself at each step."""
+    return [{"level": level, "total": 3 * share_kept**step} for step in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("share_kept", "flat"), [(0.99, False), (0.998, False), (0.9995, True), (1.0, True), (1.01, True)]
+)
+def test_losses_have_levelled_off_where_ten_steps_lower_them_by_less_than_a_percent(share_kept, flat):
+    assert levelled_off(rows(share_kept, 11)) is flat
+    assert levelled_off(rows(0.5, 20) + rows(share_kept, 11, level=2)) is flat
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_losses_of_fewer_than_eleven_steps_of_a_level_have_not_levelled_off(count):
+    assert not levelled_off([])
+    assert not levelled_off(rows(1, count))
+    assert not levelled_off(rows(1, 30) + rows(1, count, level=2))
+
+
+def test_only_the_last_ten_steps_tell_whether_the_losses_have_levelled_off():
+    assert levelled_off(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
+    assert not levelled_off([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
+
+
 def test_the_record_has_the_whole_config(record, tmp_path):
     loaded = saved(record, tmp_path / "run.json")
     assert {*loaded["config"]} == {field.name for field in dataclasses.fields(TransferConfig)}
@@ -70,6 +96,13 @@ def test_the_record_says_what_ran_and_how_it_ended(run, record, backbone):
     assert record["ended"] == "finished"
     assert record["evaluations"] == run[-1].evaluations
     assert record["seconds"] == pytest.approx(run[-1].seconds, abs=0.001)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_the_record_says_what_precision_was_used(backbone, precision):
+    record = run_record(dataclasses.replace(CONFIG, precision=precision), backbone, [], "stopped")
+    assert record["config"]["precision"] == precision
+    assert record["precision"] == resolve_precision(precision) != "auto"
 
 
 def test_the_history_comes_back_with_one_line_a_step(record, tmp_path):

@@ -38,7 +38,7 @@ def losses_of(
     image: tf.Tensor, content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone
 ) -> Losses:
     objective = Objective(
-        backbone,
+        backbone.at(config.precision),
         content_layers=config.content_layers,
         style_layers=config.style_layers,
         content_weight=config.content_weight,
@@ -218,6 +218,19 @@ def test_every_choice_paints(photo, painting, backbone, setting):
     np.testing.assert_allclose(losses, history[-1].losses, rtol=0.01)
 
 
+def test_both_precisions_paint_the_same(photo, painting, backbone):
+    exact = TransferConfig(size=64, iterations=15, precision="float32", **WEIGHTS)
+    photo_itself = losses_of(photo, photo, painting, exact, backbone)
+    reached = {}
+    for precision in ("float32", "bfloat16"):
+        config = dataclasses.replace(exact, precision=precision)
+        picture = last(stylize(photo, painting, config, backbone)).image
+        reached[precision] = losses_of(picture, photo, painting, exact, backbone).total
+        assert reached[precision] < 0.3 * photo_itself.total
+    assert reached["bfloat16"] == pytest.approx(reached["float32"], rel=0.15)
+    assert reached["bfloat16"] != reached["float32"]
+
+
 def test_explicit_layer_weights_paint(photo, painting, backbone):
     style_layers = {
         layer: 1000 / backbone.weights[layer][1].shape[0] ** 2 for layer in ("block1_conv1", "block3_conv1")
@@ -312,6 +325,9 @@ def test_stop_ends_the_run_within_one_evaluation(photo, painting, backbone, ends
     assert len(history) == max(0, ends_at - 2)  # the first evaluation is that of the start
 
 
+IN_FLOAT32 = {**SHALLOW, "precision": "float32"}  # which has no copy of the weights
+
+
 class Faulty:
     """A backbone whose first bias turns infinite at the given evaluations, and the `stop` that turns it."""
 
@@ -338,7 +354,7 @@ def test_after_a_non_finite_loss_it_goes_on_from_the_last_good_picture(
     photo, painting, backbone, optimizer, when
 ):
     faulty = Faulty(backbone, when)
-    config = TransferConfig(size=64, iterations=8, optimizer=optimizer, **SHALLOW)
+    config = TransferConfig(size=64, iterations=8, optimizer=optimizer, **IN_FLOAT32)
     history = list(stylize(photo, painting, config, faulty.backbone, stop=faulty.stop))
     assert faulty.evaluations > when.stop
     assert_coherent(history, photo, config)
@@ -357,7 +373,7 @@ def test_a_second_non_finite_loss_ends_it_with_the_last_good_picture(
     photo, painting, backbone, optimizer, when
 ):
     faulty = Faulty(backbone, when)
-    config = TransferConfig(size=64, iterations=8, optimizer=optimizer, **SHALLOW)
+    config = TransferConfig(size=64, iterations=8, optimizer=optimizer, **IN_FLOAT32)
     run = stylize(photo, painting, config, faulty.backbone, stop=faulty.stop)
     latest = next(run)
     with pytest.raises(TransferError, match=r"^The picture .* twice.*\.$") as caught:
@@ -370,7 +386,7 @@ def test_a_second_non_finite_loss_ends_it_with_the_last_good_picture(
 
 def test_without_any_good_picture_the_error_has_none(photo, painting, backbone):
     faulty = Faulty(backbone, range(1, 10**9))
-    config = TransferConfig(size=64, iterations=8, **SHALLOW)
+    config = TransferConfig(size=64, iterations=8, **IN_FLOAT32)
     with pytest.raises(TransferError) as caught:
         list(stylize(photo, painting, config, faulty.backbone, stop=faulty.stop))
     assert caught.value.progress is None

@@ -87,6 +87,31 @@ def test_stop_keeps_the_picture_so_far(visit, tmp_path):
     expect(button(page, "Stylize")).to_be_enabled()
 
 
+@pytest.mark.parametrize("viewport", [WIDE, PHONE])
+def test_once_the_losses_have_levelled_off_the_page_says_so_and_stop_keeps_the_picture(visit, viewport):
+    page = visit(viewport)
+    quick(page, size=64, iterations=1000)
+    place = chart_place(page)
+    set_number(page, "Style weight", 0.1)
+    page.get_by_text("Advanced").click()
+    page.get_by_role("radio", name="Adam").click()
+    page.get_by_text("Advanced").click()
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Level 1 of 1 (64 px), step", timeout=60_000)
+    flat = re.compile(
+        r"^Step \d+ of 1000, .* left\. The losses have levelled off: Stop keeps this picture\.$"
+    )
+    expect(page.locator(".status p")).to_have_text(flat, timeout=60_000)
+    first = page.locator(".status p").inner_text()
+    expect(page.locator(".status p")).not_to_have_text(first)
+    expect(page.locator(".status p")).to_have_text(flat)  # it stays said
+    assert chart_place(page) == place
+    button(page, "Stop").click()
+    expect(page.locator(".status")).to_contain_text("Stopped: ", timeout=60_000)
+    expect(page.locator("#comparison img").nth(1)).to_be_visible()
+    expect(page.locator(".status")).not_to_contain_text("levelled")
+
+
 def test_stop_takes_a_waiting_visitor_out_of_the_line(visit):
     first, second = visit(), visit()
     quick(first, size=512, iterations=1000)
