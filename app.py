@@ -18,7 +18,7 @@ from typing import Any
 
 # Gradio and TensorFlow read these when they are imported: no calls home, and no log of what was optimised.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import gradio as gr
 import tensorflow as tf

@@ -1,14 +1,22 @@
 """Gram matrix; content, style and total-variation losses; the weighted objective."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from nst.backbones import Backbone
 
+# TensorFlow keeps what oneDNN compiles for each shape (see Objective); oneDNN need not do so once more, and
+# for ever. It reads this when it is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
+
+Array = npt.NDArray[np.float32]
 LayerWeights = tuple[str, ...] | Mapping[str, float]
 
 
@@ -65,10 +73,10 @@ def total_variation(image: tf.Tensor) -> tf.Tensor:
 class Targets:
     """What the content and the style image ask for, layer by layer, and how much each layer counts."""
 
-    content: dict[str, tf.Tensor]  # {layer: features (1, h, w, c)}
-    style: dict[str, tf.Tensor]  # {layer: Gram matrix (c, c)}
-    content_factors: dict[str, tf.Tensor]  # {layer: ()}
-    style_factors: dict[str, tf.Tensor]  # {layer: ()}
+    content: dict[str, Array]  # {layer: features (1, h, w, c)}
+    style: dict[str, Array]  # {layer: Gram matrix (c, c)}
+    content_factors: dict[str, Array]  # {layer: ()}
+    style_factors: dict[str, Array]  # {layer: ()}
 
 
 class Objective:
@@ -93,17 +101,24 @@ class Objective:
         self._backbone = backbone
         self._content_layers = content_layers
         self._style_layers = style_layers
-        self._weights = tf.constant([content_weight, style_weight, tv_weight], tf.float32)
-        self._pooling = pooling
+        self._weights = np.array([content_weight, style_weight, tv_weight], np.float32)
         self.evaluations = 0  # calls so far
-        self._evaluate, self._measure = _traced(backbone, tuple(content_layers), tuple(style_layers), pooling)
+        self._traced = _trace(backbone, tuple(content_layers), tuple(style_layers), pooling)
+        self._captured = [tensor.numpy() for tensor in self._traced.captured_inputs]
+        # TensorFlow's threads keep what oneDNN has compiled for each shape that they have met, for as long as
+        # they live. In a session they live no longer than the objective: memory stays flat over many sizes.
+        threads = tf.compat.v1.ConfigProto(use_per_session_threads=True)
+        self._session = tf.compat.v1.Session(graph=self._traced.graph, config=threads)
+        self._calls: dict[str, Callable[..., Any]] = {}
+
+    def close(self) -> None:
+        """Give back its threads and memory; it can't be used afterwards."""
+        self._session.close()
 
     def targets(self, content: tf.Tensor, style: tf.Tensor) -> Targets:
         """The targets that images `content` and `style` (1, H, W, 3) set at their present sizes."""
-        shown = self._backbone(content, tuple(self._content_layers), self._pooling)
-        features = {layer: tf.cast(activations, tf.float32) for layer, activations in shown.items()}
-        painted = self._backbone(style, tuple(self._style_layers), self._pooling)
-        grams = {layer: gram_matrix(activations) for layer, activations in painted.items()}
+        features = self._compute("features", content)
+        grams = self._compute("grams", style)
         return Targets(
             features, grams, _factors(self._content_layers, features), _factors(self._style_layers, grams)
         )
@@ -111,39 +126,44 @@ class Objective:
     def __call__(self, image: tf.Tensor, targets: Targets) -> tuple[Losses, tf.Tensor]:
         """The losses of `image` (1, H, W, 3) and the gradient of the total with respect to its pixels."""
         self.evaluations += 1
-        values, gradient = self._evaluate(image, *self._asked(targets))
-        return Losses(*values.numpy().tolist()), gradient
+        values, gradient = self._compute("losses_and_gradient", image, targets)
+        return Losses(*values.tolist()), tf.constant(gradient)
 
     def losses(self, image: tf.Tensor, targets: Targets) -> Losses:
         """The losses of `image` (1, H, W, 3) alone, at less than half the cost."""
-        return Losses(*self._measure(image, *self._asked(targets)).numpy().tolist())
+        return Losses(*self._compute("losses", image, targets).tolist())
 
-    def _asked(self, targets: Targets) -> tuple[Any, ...]:
-        return (
-            targets.content,
-            targets.style,
-            targets.content_factors,
-            targets.style_factors,
-            self._weights,
-        )
+    def _compute(self, what: str, image: tf.Tensor, targets: Targets | None = None) -> Any:
+        """One of the outputs of `_trace`, of which no more is computed than it needs."""
+        inputs = [image.numpy(), *self._captured]
+        if targets is not None:
+            parts = targets.content, targets.style, targets.content_factors, targets.style_factors
+            inputs += [*tf.nest.flatten(parts), self._weights]
+        if what not in self._calls:
+            fixed = len(self._traced.inputs) - len(self._captured)
+            placeholders = [tensor.name for tensor in self._traced.inputs]
+            needed = [placeholders[0], *placeholders[fixed:], *placeholders[1:fixed]][: len(inputs)]
+            outputs = tf.nest.map_structure(lambda tensor: tensor.name, self._traced.structured_outputs[what])
+            self._calls[what] = self._session.make_callable(outputs, needed)
+        return self._calls[what](*inputs)
 
 
-def _factors(layers: LayerWeights, targets: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _factors(layers: LayerWeights, targets: dict[str, Array]) -> dict[str, Array]:
     """What each layer's mean squared error is multiplied by."""
     if isinstance(layers, Mapping):
-        return {layer: tf.constant(weight, tf.float32) for layer, weight in layers.items()}
+        return {layer: np.array(weight, np.float32) for layer, weight in layers.items()}
     tiny = 1e-12  # a layer that a flat image leaves silent has no energy to divide by
     return {
-        layer: 1 / (len(layers) * tf.maximum(tf.reduce_mean(tf.square(target)), tiny))
+        layer: np.array(1 / (len(layers) * max(float(np.mean(np.square(target))), tiny)), np.float32)
         for layer, target in targets.items()
     }
 
 
 @lru_cache(maxsize=8)
-def _traced(
+def _trace(
     backbone: Backbone, content_layers: tuple[str, ...], style_layers: tuple[str, ...], pooling: str
 ) -> Any:
-    """Traced once for every picture size and weight: the losses with the gradient, and the losses alone.
+    """What an objective computes, traced once for every picture size and weight.
 
     A trace per size would cost a second each and stay in memory.
     """
@@ -158,38 +178,41 @@ def _traced(
         tensor([3]),
     ]
 
-    def losses(
+    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
+    def compute(
         image: tf.Tensor,
         content_targets: dict[str, tf.Tensor],
         style_targets: dict[str, tf.Tensor],
         content_factors: dict[str, tf.Tensor],
         style_factors: dict[str, tf.Tensor],
         weights: tf.Tensor,
-    ) -> tf.Tensor:  # (4,), as in Losses
-        features = backbone(image, layers, pooling)
-        content = tf.add_n(
-            [
-                content_factors[layer]
-                * tf.reduce_mean(tf.square(tf.cast(features[layer], tf.float32) - content_targets[layer]))
-                for layer in content_layers
-            ]
-        )
-        style = tf.add_n(
-            [
-                style_factors[layer]
-                * tf.reduce_mean(tf.square(gram_matrix(features[layer]) - style_targets[layer]))
-                for layer in style_layers
-            ]
-        )
-        parts = tf.stack([content, style, total_variation(image)])
-        return tf.concat([parts, [tf.reduce_sum(weights * parts)]], axis=0)
-
-    def losses_and_gradient(image: tf.Tensor, *asked: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             tape.watch(image)
-            values = losses(image, *asked)
-            total = values[-1]
-        return values, tape.gradient(total, image)
+            activations = backbone(image, layers, pooling)
+            features = {layer: tf.cast(activations[layer], tf.float32) for layer in content_layers}
+            grams = {layer: gram_matrix(activations[layer]) for layer in style_layers}
+            content = tf.add_n(
+                [
+                    content_factors[layer]
+                    * tf.reduce_mean(tf.square(features[layer] - content_targets[layer]))
+                    for layer in content_layers
+                ]
+            )
+            style = tf.add_n(
+                [
+                    style_factors[layer] * tf.reduce_mean(tf.square(grams[layer] - style_targets[layer]))
+                    for layer in style_layers
+                ]
+            )
+            parts = tf.stack([content, style, total_variation(image)])
+            total = tf.reduce_sum(weights * parts)
+        losses = tf.concat([parts, [total]], axis=0)  # as in Losses
+        return {
+            "features": features,
+            "grams": grams,
+            "losses": losses,
+            "losses_and_gradient": (losses, tape.gradient(total, image)),
+        }
 
-    traced = tf.function(input_signature=signature)
-    return traced(losses_and_gradient), traced(losses)
+    return compute.get_concrete_function()

@@ -51,39 +51,41 @@ class _Optimizer(Generic[E]):
 class LBFGS(_Optimizer[E]):
     """Limited-memory BFGS in its compact form (Byrd, Nocedal and Schnabel 1994, eq. 3.13).
 
-    Two passes over the remembered pairs give the direction, where the two-loop recursion takes four and more.
+    A step passes twice over what is remembered, where the two-loop recursion does so more than four times.
     The line search brackets a point of the weak Wolfe conditions by doubling and bisection (Lewis and Overton
     2013); it treats a non-finite loss as one that is too high. `step_size` is the root mean square of the
     first update's coordinates; later updates find their own length. `memory` is how many are remembered.
     """
 
     def __init__(
-        self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 10
+        self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 8
     ) -> None:
         super().__init__(evaluate, start, step_size)
-        # The last `memory` updates s and changes of the gradient y, in rows that are written round and round,
-        # and what is needed of their inner products. Rows not written yet take up no memory.
-        self._s, self._y = (np.empty((memory, start.size), np.float32) for _ in range(2))
+        # The last `memory` updates s and changes of the gradient y, written round and round (rows not written
+        # yet take up no memory); their products with the present gradient, and with each other.
+        self._pairs = np.empty((memory, 2, start.size), np.float32)
+        self._slopes = np.zeros((memory, 2))
         self._sy, self._yy = np.zeros((2, memory, memory))
-        self._pairs = 0  # written so far
+        self._written = 0
 
     @_BLAS.wrap(limits=1)  # type: ignore[untyped-decorator]
     def step(self) -> bool:
         here, direction = self.evaluation, self._direction()
         slope = _dot(here.gradient, direction)
         if not slope < 0:  # rounding has spoilt the curvature
-            self._pairs = 0
+            self._written = 0
             direction = self._direction()
             slope = _dot(here.gradient, direction)
         if not slope < 0:  # the gradient is zero
             return False
         low, high, length, best = 0.0, np.inf, 1.0, None
         for _ in range(20):
-            there = self._evaluate(self.point + np.float32(length) * direction)
+            point = self.point + (direction if length == 1 else np.float32(length) * direction)
+            there = self._evaluate(point)
             if not _finite(there) or there.loss >= here.loss + 1e-4 * length * slope:
                 high = length
             else:
-                best = length, there
+                best = length, there, point
                 if _dot(there.gradient, direction) >= 0.9 * slope:
                     break
                 low = length
@@ -92,43 +94,49 @@ class LBFGS(_Optimizer[E]):
             raise NonFiniteError("no finite loss near by along the search direction")
         if best is None:
             return False
-        length, there = best
+        length, there, point = best
         direction *= np.float32(length)
-        self._remember(direction, there.gradient - here.gradient)
-        self.point, self.evaluation = self.point + direction, there
+        self._remember(direction, there.gradient)
+        self.point, self.evaluation = point, there
         return True
 
-    def _remember(self, update: Vector, change: Vector) -> None:
+    def _remember(self, update: Vector, gradient: Vector) -> None:
+        """Take in the pair that leads to `gradient`, if it has curvature."""
+        before = self.evaluation.gradient
+        change = gradient - before
         curvature = _dot(update, change)
-        if not curvature > 0:
-            return
-        row = self._pairs % len(self._s)
-        self._s[row], self._y[row] = update, change
-        self._pairs += 1
-        known = min(self._pairs, len(self._s))
-        self._sy[:known, row] = self._s[:known] @ change
-        self._sy[row, row] = curvature  # added up in another order it may be zero
-        self._yy[row, :known] = self._yy[:known, row] = self._y[:known] @ change
+        row = self._written % len(self._pairs)
+        if curvature > 0:
+            self._pairs[row] = update, change
+            self._slopes[row] = _dot(update, before), _dot(change, before)
+            self._written += 1
+        known = min(self._written, len(self._pairs))
+        slopes = (self._pairs[:known].reshape(2 * known, gradient.size) @ gradient).reshape(known, 2)
+        s_change, y_change = (slopes - self._slopes[:known]).T  # their products with `change`
+        self._slopes[:known] = slopes
+        if curvature > 0:
+            self._sy[:known, row] = s_change
+            self._yy[row, :known] = self._yy[:known, row] = y_change
+            self._sy[row, row], self._yy[row, row] = curvature, _dot(change, change)
 
     def _direction(self) -> Vector:
         """Minus the inverse Hessian's estimate times the gradient, (n,)."""
         gradient = self.evaluation.gradient
-        if not self._pairs:
+        if not self._written:
             rms = np.sqrt(_dot(gradient, gradient) / gradient.size)
             return gradient * np.float32(-self._step_size / rms if rms else 0)
-        known = min(self._pairs, len(self._s))
-        order = np.arange(self._pairs - known, self._pairs) % len(self._s)  # the oldest first
-        s, y = self._s[:known], self._y[:known]
+        known = min(self._written, len(self._pairs))
+        order = np.arange(self._written - known, self._written) % len(self._pairs)  # the oldest first
         sy, yy = (products[np.ix_(order, order)] for products in (self._sy, self._yy))
+        s_slope, y_slope = self._slopes[order].T
         r = np.triu(sy)
         scale = sy[-1, -1] / yy[-1, -1]
-        u = np.linalg.solve(r, (s @ gradient)[order])
-        for_s, for_y = np.empty((2, known), np.float32)
-        for_y[order] = scale * u
-        for_s[order] = np.linalg.solve(
-            r.T, scale * (y @ gradient)[order] - np.diag(sy) * u - scale * (yy @ u)
-        )
-        direction: Vector = for_s @ s + for_y @ y - np.float32(scale) * gradient
+        u = np.linalg.solve(r, s_slope)
+        for_s = np.linalg.solve(r.T, scale * (y_slope - yy @ u) - np.diag(sy) * u)
+        shares = np.empty((known, 2), np.float32)
+        shares[order] = np.stack([for_s, scale * u], axis=1)
+        direction: Vector = shares.ravel() @ self._pairs[:known].reshape(2 * known, -1)
+        direction -= np.float32(scale) * gradient
         return direction
 
 

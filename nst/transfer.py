@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, fields
 from functools import partial
 from numbers import Real
@@ -179,52 +180,54 @@ def _levels(
     content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone, stop: Callable[[], bool]
 ) -> Iterator[Progress]:
     began = time.perf_counter()
-    objective = Objective(
-        backbone.at(config.precision),
-        content_layers=config.content_layers,
-        style_layers=config.style_layers,
-        content_weight=config.content_weight,
-        style_weight=config.style_weight,
-        tv_weight=config.tv_weight,
-        pooling=config.pooling,
-    )
-    content, style = _fitted(content, config.size), _fitted(style, config.size)
-    recolored = match_colors(content, style)
-    progress = None
-    first_step = 1
-    for number, level in enumerate(coarse_to_fine(config.size, config.iterations), start=1):
-        targets = objective.targets(_fitted(content, level.size), _fitted(style, level.size))
-        guide = _fitted(recolored, level.size)
-        if progress is not None:
-            start = _handed_up(progress.image, guide)
-        elif config.init == "noise":
-            start = tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
-        else:
-            start = guide
-        evaluate = partial(_evaluate, objective, targets, guide.shape, stop)
-        try:
-            for step, evaluation in enumerate(
-                _descend(evaluate, start, level.steps, config), start=first_step
-            ):
-                progress = Progress(
-                    level=number,
-                    size=level.size,
-                    step=step,
-                    steps=config.iterations,
-                    evaluations=objective.evaluations,
-                    losses=evaluation.losses,
-                    seconds=time.perf_counter() - began,
-                    image=tf.clip_by_value(evaluation.image, 0, 1),
+    with closing(
+        Objective(
+            backbone.at(config.precision),
+            content_layers=config.content_layers,
+            style_layers=config.style_layers,
+            content_weight=config.content_weight,
+            style_weight=config.style_weight,
+            tv_weight=config.tv_weight,
+            pooling=config.pooling,
+        )
+    ) as objective:
+        content, style = _fitted(content, config.size), _fitted(style, config.size)
+        recolored = match_colors(content, style)
+        progress = None
+        first_step = 1
+        for number, level in enumerate(coarse_to_fine(config.size, config.iterations), start=1):
+            targets = objective.targets(_fitted(content, level.size), _fitted(style, level.size))
+            guide = _fitted(recolored, level.size)
+            if progress is not None:
+                start = _handed_up(progress.image, guide)
+            elif config.init == "noise":
+                start = tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
+            else:
+                start = guide
+            evaluate = partial(_evaluate, objective, targets, guide.shape, stop)
+            try:
+                for step, evaluation in enumerate(
+                    _descend(evaluate, start, level.steps, config), start=first_step
+                ):
+                    progress = Progress(
+                        level=number,
+                        size=level.size,
+                        step=step,
+                        steps=config.iterations,
+                        evaluations=objective.evaluations,
+                        losses=evaluation.losses,
+                        seconds=time.perf_counter() - began,
+                        image=tf.clip_by_value(evaluation.image, 0, 1),
+                    )
+                    yield progress
+            except _StoppedError:
+                return
+            except NonFiniteError as error:
+                sentence = (
+                    "The picture went out of range twice, so the run ended early: please try smaller weights."
                 )
-                yield progress
-        except _StoppedError:
-            return
-        except NonFiniteError as error:
-            raise TransferError(
-                "The picture went out of range twice, so the run ended early: please try smaller weights.",
-                progress,
-            ) from error
-        first_step += level.steps
+                raise TransferError(sentence, progress) from error
+            first_step += level.steps
 
 
 def _fitted(image: tf.Tensor, long_side: int) -> tf.Tensor:

@@ -279,10 +279,10 @@ def test_curvature_of_nothing_but_rounding_gives_a_direction():
             update, change = rng.normal(size=(2, 30)).astype(np.float32)
             for at in (slice(None), 0):  # as good as orthogonal
                 change[at] -= np.float64(update) @ change / np.sum(np.float64(update[at]) ** 2) * update[at]
-            optimizer._remember(update, change)
+            optimizer._remember(update, optimizer.evaluation.gradient + change)
         with np.errstate(all="ignore"):
             assert optimizer._direction().shape == (30,)
-        remembered += optimizer._pairs
+        remembered += optimizer._written
     assert remembered > 100
 
 
@@ -321,7 +321,7 @@ def test_lbfgs_forgets_curvature_that_rounding_has_spoilt():
         before = optimizer.evaluation.loss
         assert optimizer.step()
         assert optimizer.evaluation.loss < before
-        assert optimizer._pairs == 1
+        assert optimizer._written == 1
 
 
 def test_adam_takes_the_steps_of_keras():
