@@ -199,15 +199,22 @@ def _bench(arguments: argparse.Namespace) -> None:
 
     about = {**bench.machine(), "size": arguments.size}
     settings = arguments.size, arguments.pairs, arguments.repeats, arguments.patience
-    grown, results = [], []
+    grown: list[bench.Growth] = []
+    results: list[bench.Result] = []
     for config in bench.sizes_and_steps(arguments.size):
         with _tensorflow_silent():  # in the new process too
             grown.append(bench.growth(config))
         say(f"{config.size} px, {config.iterations} steps: {grown[-1].seconds:.1f} s")
-    for result in bench.compare(*settings, objectives, say):
-        results.append(result)
-        if arguments.json:  # as far as it has come
-            bench.save(about, results, grown, arguments.json)
+    try:
+        for result in bench.compare(*settings, objectives, say):
+            results.append(result)
+            if arguments.json:
+                bench.save(about, results, grown, arguments.json)
+    except KeyboardInterrupt as error:
+        if not (results and arguments.json):
+            raise
+        message = f"Stopped early: what had been measured is in {arguments.json}."
+        raise CommandError(message, 130) from error
     bench.draw(results, arguments.html)
     print(bench.report(about, results, grown))
 

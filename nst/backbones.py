@@ -145,10 +145,12 @@ def _in_two_parts(x: tf.Tensor) -> tf.Tensor:
 
 @functools.cache
 def resolve_precision(precision: str) -> str:
-    """What "auto" stands for here; other names stand for themselves.
+    """What "auto" stands for here; "float32" and "bfloat16" stand for themselves, others raise ValueError.
 
     bfloat16 is four times as fast where the processor has tile instructions for it (AMX), slower elsewhere.
     """
+    if precision not in PRECISIONS:
+        raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, not {precision!r}.")
     if precision != "auto":
         return precision
     flags = Path("/proc/cpuinfo")  # Linux only; elsewhere no build of TensorFlow has a use for AMX
@@ -174,6 +176,7 @@ def load_backbone(name: str = "auto") -> Backbone:
 def forget_backbones() -> None:
     """Make the next load_backbone look for weights afresh."""
     _load.cache_clear()
+    _in_bfloat16.cache_clear()
 
 
 _locks = {name: threading.Lock() for name in BACKBONES}  # one each: a download holds up no other backbone

@@ -45,7 +45,7 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
     expect(page.locator("#content img")).to_have_attribute("src", re.compile("mountain-sunset"))
     expect(page.locator("#style img")).to_have_attribute("src", re.compile("munch-the-scream"))
 
-    quick(page, size=256, iterations=60)
+    quick(page, size=256, iterations=150)
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
     previews, points = set(), []
@@ -57,9 +57,9 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
     assert len(set(points)) >= 3
     assert points[-1] > points[0]
 
-    expect(page.locator(".status")).to_contain_text("Done: 60 steps")
+    expect(page.locator(".status")).to_contain_text("Done: 150 steps")
     expect(page.locator("#comparison img").nth(1)).to_be_visible()
-    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 60")
+    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 150")
     with page.expect_download() as download:
         page.get_by_role("link", name="Save picture").or_(button(page, "Save picture")).first.click()
     assert download.value.suggested_filename == "mountain-sunset--munch-the-scream.png"
@@ -69,7 +69,7 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
         page.get_by_role("link", name="Save run record").or_(button(page, "Save run record")).first.click()
     download.value.save_as(tmp_path / "run.json")
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["config"]["iterations"] == len(record["history"]) == 60
+    assert record["config"]["iterations"] == len(record["history"]) == 150
     assert record["ended"] == "finished"
 
 
