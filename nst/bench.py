@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import groupby
@@ -29,7 +29,7 @@ from nst.figures import speed_chart
 from nst.images import fitted_size, from_uint8, load_image, resize, to_uint8
 from nst.losses import Objective, Targets
 from nst.optimizers import LBFGS
-from nst.transfer import TransferConfig, coarse_to_fine, stylize
+from nst.transfer import TransferConfig, coarse_to_fine, objective_of, stylize
 
 EVALUATIONS = 200  # of references 1 and 2
 OBJECTIVES = ("scaled", "gatys")
@@ -79,19 +79,14 @@ class Task:
     backbone: Backbone
 
     def objective(self) -> Objective:
-        return _objective(self.backbone, self.config)
+        return objective_of(self.config, self.backbone)
 
     @cached_property
     def judges(self) -> tuple[tuple[Objective, Targets], ...]:
         """The objective itself, and the held-out layers, scaled: with their targets at full size."""
         held_out = replace(self.config, content_layers=HELD_OUT_CONTENT, style_layers=HELD_OUT_STYLE)
-        objectives = self.objective(), _objective(self.backbone, held_out)
+        objectives = self.objective(), objective_of(held_out, self.backbone)
         return tuple((objective, objective.targets(self.content, self.style)) for objective in objectives)
-
-
-def _objective(backbone: Backbone, config: TransferConfig) -> Objective:
-    shared = {field.name for field in fields(TransferConfig)} & Objective.__init__.__annotations__.keys()
-    return Objective(backbone, **{name: getattr(config, name) for name in shared - {"backbone"}})
 
 
 class Watch:
@@ -407,7 +402,7 @@ def _grown(config: TransferConfig, began: float) -> Growth:
     if sys.platform == "darwin":
         memory /= 1024
     precision = resolve_precision(config.precision)
-    task = Task(*_resized(content, style, config.size), config, backbone.at(precision))
+    task = Task(*_resized(content, style, config.size), config, backbone)
     evaluation, arithmetic = _one_step(task)
     return Growth(
         config.size,

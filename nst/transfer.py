@@ -153,6 +153,19 @@ def seconds_left(progress: Progress, config: TransferConfig) -> float:
     return progress.seconds * sum(costs[done:]) / sum(costs[:done])
 
 
+def objective_of(config: TransferConfig, backbone: Backbone) -> Objective:
+    """The objective that a run with that config lowers, in the config's precision."""
+    return Objective(
+        backbone.at(config.precision),
+        content_layers=config.content_layers,
+        style_layers=config.style_layers,
+        content_weight=config.content_weight,
+        style_weight=config.style_weight,
+        tv_weight=config.tv_weight,
+        pooling=config.pooling,
+    )
+
+
 def stylize(
     content: tf.Tensor,
     style: tf.Tensor,
@@ -180,17 +193,7 @@ def _levels(
     content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone, stop: Callable[[], bool]
 ) -> Iterator[Progress]:
     began = time.perf_counter()
-    with closing(
-        Objective(
-            backbone.at(config.precision),
-            content_layers=config.content_layers,
-            style_layers=config.style_layers,
-            content_weight=config.content_weight,
-            style_weight=config.style_weight,
-            tv_weight=config.tv_weight,
-            pooling=config.pooling,
-        )
-    ) as objective:
+    with closing(objective_of(config, backbone)) as objective:
         content, style = _fitted(content, config.size), _fitted(style, config.size)
         recolored = match_colors(content, style)
         progress = None

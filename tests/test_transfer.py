@@ -14,7 +14,7 @@ import tensorflow as tf
 from nst.backbones import Backbone
 from nst.catalog import BUNDLED as EXAMPLES
 from nst.images import fitted_size, from_uint8, load_image, resize, to_uint8
-from nst.losses import Losses, Objective
+from nst.losses import Losses
 from nst.transfer import (
     ConfigError,
     Progress,
@@ -24,6 +24,7 @@ from nst.transfer import (
     _handed_up,
     _to_pixels,
     coarse_to_fine,
+    objective_of,
     seconds_left,
     stylize,
 )
@@ -38,15 +39,7 @@ SHALLOW = {  # for what any layers show
 def losses_of(
     image: tf.Tensor, content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone
 ) -> Losses:
-    objective = Objective(
-        backbone.at(config.precision),
-        content_layers=config.content_layers,
-        style_layers=config.style_layers,
-        content_weight=config.content_weight,
-        style_weight=config.style_weight,
-        tv_weight=config.tv_weight,
-        pooling=config.pooling,
-    )
+    objective = objective_of(config, backbone)
     return objective(image, objective.targets(content, style))[0]
 
 
