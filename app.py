@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +24,32 @@ import tensorflow as tf
 from gradio.data_classes import FileData
 
 from nst.backbones import WeightsError
+from nst.canvas import blended, luminance
 from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_beforehand
+from nst.config import ConfigError, TransferConfig
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, save_image, to_uint8
-from nst.page import CSS, duration, log_slider, pair_thumbnail, status
-from nst.records import levelled_off, save_record
+from nst.page.components import (
+    BACKBONES,
+    CSS,
+    DEFAULTS,
+    QUIETLY,
+    SETTINGS,
+    duration,
+    pair_thumbnail,
+    pane,
+    status,
+)
+from nst.page.results import Finished, Results, finish
+from nst.page.settings import PAGE_SIZE, Settings
+from nst.presets import PRESETS
+from nst.records import image_entry, levelled_off
 from nst.runners import BusyError, Line, Run
-from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, coarse_to_fine, seconds_left
+from nst.transfer import Progress, TransferError, seconds_left
 
-DEFAULTS = TransferConfig()
-SETTINGS = {setting.name: setting.metadata for setting in fields(TransferConfig)}
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
-BACKBONES = {"vgg19": "VGG-19", "vgg16": "VGG-16", "vgg16-hed": "the bundled VGG-16"}
-LABELS = {
-    "auto": "automatic",
-    **BACKBONES,
-    "lbfgs": "L-BFGS",
-    "adam": "Adam",
-    "content": "the photo",
-    "max": "maximum",
-    "avg": "average",
-}
 ENDED = {
     "finished": "Done",
     "stopped": "Stopped",
@@ -63,6 +65,8 @@ FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lac
 THEME = gr.themes.Default(
     primary_hue="orange", neutral_hue="stone", font=[FONT, "system-ui", "sans-serif"]
 ).set(body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600")
+
+Loaded = tuple[tf.Tensor, dict[str, str]]  # an image, and what the run's record says of it
 
 logger = logging.getLogger("nst")
 
@@ -88,7 +92,7 @@ class Page:
                 with gr.Column(scale=5, min_width=320):
                     self._panes()
                     self._examples()
-                    self._sliders()
+                    self.settings = Settings()
                 with gr.Column(scale=7, min_width=320, elem_id="results"):
                     self._results()
             self._events(page)
@@ -98,8 +102,8 @@ class Page:
     def _panes(self) -> None:
         content, style = self.datasets[0].pairs[0]
         with gr.Row(elem_id="panes"):
-            self.content = _pane(content, "Photo (content)", "content")
-            self.style = _pane(style, "Painting (style)", "style")
+            self.content = pane(content.path, "Photo (content)", "content", height=220)
+            self.style = pane(style.path, "Painting (style)", "style", height=220)
         with gr.Row(elem_id="actions"):
             self.start_button = gr.Button("Stylize", variant="primary", scale=3, min_width=80)
             self.stop_button = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
@@ -125,9 +129,7 @@ class Page:
                 gallery.select(
                     _chooser(dataset),
                     outputs=[self.content, self.style, credits_line],
-                    queue=False,
-                    show_progress="hidden",
-                    api_visibility="private",
+                    **QUIETLY,
                 )
 
         credits_line.render()
@@ -135,105 +137,50 @@ class Page:
             [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
             lambda: "",  # whose pictures these are, nobody here knows
             outputs=credits_line,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **QUIETLY,
         )
-
-    def _sliders(self) -> None:
-        with gr.Group():
-            content_weight = _slider("content_weight", "Content weight α", 0.1)
-            low, high = SETTINGS["style_weight"]["range"]
-            style_weight = log_slider(
-                low,
-                high,
-                value=DEFAULTS.style_weight,
-                label="Style weight β",
-                info=_sentence("style_weight"),
-            )
-            iterations = _slider("iterations", "Iterations", 1)
-            size = _slider("size", "Size", 32)
-        with gr.Accordion("Advanced", open=False):
-            backbone = _choice("backbone", "Network")
-            precision = _choice("precision", "Precision")
-            optimizer = _choice("optimizer", "Optimiser")
-            init = _choice("init", "Start")
-            pooling = _choice("pooling", "Pooling")
-            tv_weight = _slider("tv_weight", "Smoothing (TV)", 0.1)
-            seed = gr.Number(DEFAULTS.seed, label="Seed", info=_sentence("seed"), precision=0)
-        self.settings = {
-            "content_weight": content_weight,
-            "style_weight": style_weight,
-            "iterations": iterations,
-            "size": size,
-            "backbone": backbone,
-            "precision": precision,
-            "optimizer": optimizer,
-            "init": init,
-            "pooling": pooling,
-            "tv_weight": tv_weight,
-            "seed": seed,
-        }
 
     def _results(self) -> None:
-        pair = self.datasets[0].pairs[0]
-        example = made_beforehand(*pair)
-        history = json.loads(example[1].read_text(encoding="utf-8"))["history"] if example else []
-        self.preview = gr.Image(
-            label="Picture",
-            format="jpeg",
-            visible=example is None,
-            interactive=False,
-            buttons=["fullscreen"],
-            elem_id="picture",
-        )
-        self.comparison = gr.ImageSlider(
-            (pair[0].path, example[0]) if example else None,
-            label="Before and after",
-            format="png",
-            visible=example is not None,
-            interactive=False,
-            buttons=["fullscreen"],
-            elem_id="comparison",
-        )
-        self.status = gr.HTML(
-            status(
-                f"{pair[0].title}, painted beforehand like {pair[1].title}. Press Stylize to see it happen."
-                if example
-                else "Press Stylize to start."
-            )
-        )
-        with gr.Row():
-            self.download_picture = gr.DownloadButton("Save picture", interactive=False, min_width=100)
-            self.download_record = gr.DownloadButton("Save run record", interactive=False, min_width=100)
-        self.chart = gr.Plot(loss_chart({"": history}), label="Losses", show_label=False, elem_id="chart")
+        content, style = self.datasets[0].pairs[0]
+        beforehand = self._beforehand()
+        said = "Press Stylize to start."
+        if beforehand:
+            said = f"{content.title}, painted beforehand like {style.title}. Press Stylize to see it happen."
+        self.results = Results(beforehand, said)
+        self.settings.controls["strength"] = self.results.strength
         self.backbone_note = gr.Markdown(elem_id="backbone")
 
+    def _beforehand(self) -> Finished | None:
+        pair = self.datasets[0].pairs[0]
+        example = made_beforehand(*pair)
+        if example is None:
+            return None
+        picture, record = example[0], json.loads(example[1].read_text(encoding="utf-8"))
+        steps = (record["history"][-1]["step"],)
+        return Finished(self._folder("beforehand"), picture.stem, pair[0].path, (picture,), steps, record)
+
     def _events(self, page: gr.Blocks) -> None:
+        results, settings = self.results, self.settings
+        settings.connect(self.content)
+        results.connect()
+        given = [self.content, self.style, *settings.inputs]
         outputs = [
             self.start_button,
             self.stop_button,
-            self.preview,
-            self.comparison,
-            self.status,
-            self.chart,
-            self.download_picture,
-            self.download_record,
+            *results.components,
             self.backbone_note,
         ]
-        self.start_button.click(
-            self.paint,
-            [self.content, self.style, *self.settings.values()],
-            outputs,
-            preprocess=False,  # images and settings as they came: load_image and TransferConfig check them
-            js=SCROLL_TO_RESULTS,
-            concurrency_limit=None,
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self.stop_button.click(
-            self.stop, outputs=self.stop_button, queue=False, show_progress="hidden", api_visibility="private"
-        )
+        painting: dict[str, Any] = {
+            "outputs": outputs,
+            "preprocess": False,  # images and settings as they came: load_image and TransferConfig check them
+            "js": SCROLL_TO_RESULTS,
+            "concurrency_limit": None,
+            "show_progress": "hidden",
+            "api_visibility": "private",
+        }
+        self.start_button.click(self.paint, given, **painting)
+        results.go_on.click(self.go_on, [results.finished, results.moment, *given], **painting)
+        self.stop_button.click(self.stop, outputs=self.stop_button, **QUIETLY)
         page.load(
             self.describe_backbone,
             outputs=self.backbone_note,
@@ -243,17 +190,35 @@ class Page:
         )
         page.unload(self.leave)
 
-    async def paint(
-        self, request: gr.Request, content: Any, style: Any, *settings: Any
-    ) -> AsyncIterator[dict[Any, Any]]:
+    async def paint(self, request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, Any]]:
         """Wait in the line, then show the picture and its losses as they grow."""
-        run, photo = await self._join(content, style, dict(zip(self.settings, settings, strict=True)))
+        async for update in self._paint(request, None, *values):
+            yield update
+
+    async def go_on(
+        self, request: gr.Request, finished: Finished, moment: int, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        """Like paint(), from a moment of the last run."""
+        picture = await asyncio.to_thread(finished.picture, int(moment))
+        entry = {"name": f"step {finished.steps[int(moment) - 1]} of the run before"}
+        async for update in self._paint(request, (picture, entry), *values):
+            yield update
+
+    async def _paint(
+        self, request: gr.Request, start: Loaded | None, content: Any, style: Any, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
+        try:
+            mask, paintings, settings = self.settings.read(values)
+        except ConfigError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        files = {"content": content, "styles": [style, *paintings], "mask": mask}
+        run, photo = await self._join(files, settings, start)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             yield {
                 self.start_button: gr.Button("Painting …", interactive=False),
                 self.stop_button: gr.Button("Stop", interactive=True),
-                self.status: status(self._before_painting(run)),
+                self.results.status: status(self._before_painting(run)),
             }
             async for update in self._watch(run):
                 yield update
@@ -265,7 +230,7 @@ class Page:
             try:
                 outcome = await asyncio.to_thread(self._outcome, run, photo, name)
             except gr.Error as error:
-                yield {**ready, self.status: status(error.message)}
+                yield {**ready, self.results.status: status(error.message)}
                 raise
             yield {**ready, **outcome}
         finally:
@@ -279,6 +244,11 @@ class Page:
         content_weight: float = DEFAULTS.content_weight,
         style_weight: float = DEFAULTS.style_weight,
         tv_weight: float = DEFAULTS.tv_weight,
+        style_blend: list[float] = DEFAULTS.style_blend,
+        style_scale: float = DEFAULTS.style_scale,
+        colors: str = DEFAULTS.colors,
+        mask_mode: str = DEFAULTS.mask_mode,
+        strength: float = DEFAULTS.strength,
         size: int = DEFAULTS.size,
         iterations: int = DEFAULTS.iterations,
         backbone: str = DEFAULTS.backbone,
@@ -289,14 +259,27 @@ class Page:
         optimizer: str = DEFAULTS.optimizer,
         init: str = DEFAULTS.init,
         seed: int = DEFAULTS.seed,
+        more_styles: list[gr.FileData] = (),
+        mask: gr.FileData | None = None,
+        start: gr.FileData | None = None,
+        preset: str = next(iter(PRESETS)),
     ) -> tuple[gr.FileData, dict]:
         """Paint the content image as the style image is painted; get the picture (PNG) and the run record.
 
-        The settings mean what they mean on the page. Layers are a list of names, for losses that are divided
-        by the energy of their targets and averaged, or {name: weight}, for mean squared errors times weights.
+        The settings mean what they mean on the page; those left at their defaults are the preset's. Layers
+        are a list of names, for losses that are divided by the energy of their targets and averaged, or
+        {name: weight}, for mean squared errors times weights. The picture's metadata is the record.
         """
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
-        run, _ = await self._join(content, style, settings)
+        if preset not in tuple(PRESETS):  # it may be anything
+            raise gr.Error(f"Please choose the preset from {', '.join(PRESETS)}.", print_exception=False)
+        for name, value in settings.items():
+            if value == getattr(DEFAULTS, name):
+                settings[name] = getattr(PRESETS[preset], name)
+        if not isinstance(more_styles, list | tuple):
+            raise gr.Error("Please give more styles as a list of files.", print_exception=False)
+        files = {"content": content, "styles": [style, *more_styles], "mask": mask, "start": start}
+        run, photo = await self._join(files, settings)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             while not run.future.done():
@@ -304,9 +287,10 @@ class Page:
             _raise_failure(run)
             if run.progress is None:
                 raise gr.Error("The run was stopped before its first step.", print_exception=False)
-            picture = self._folder() / "picture.png"
-            await asyncio.to_thread(save_image, run.progress.image, picture)
-            return gr.FileData(path=str(picture)).model_dump(), run.record()
+            picture, record = self._folder() / "picture.png", run.record()
+            result = blended(run.progress.image, photo, run.config.strength)
+            await asyncio.to_thread(save_image, result, picture, metadata=json.dumps(record))
+            return gr.FileData(path=str(picture)).model_dump(), record
         finally:
             self._forget(request, run)
 
@@ -333,20 +317,45 @@ class Page:
             await asyncio.sleep(0.2)
         return _backbone_note(self.line.warm_up)
 
-    async def _join(self, content: Any, style: Any, settings: dict[str, Any]) -> tuple[Run, tf.Tensor]:
-        """Read the two images and put their run into the line; every bad input ends here."""
-        images = []
+    async def _join(
+        self, files: dict[str, Any], settings: dict[str, Any], start: Loaded | None = None
+    ) -> tuple[Run, tf.Tensor]:
+        """Read the images and put their run into the line; every bad input ends here."""
         try:
             config = TransferConfig(**settings)
-            for role, file in (("photo", content), ("painting", style)):
-                path = _path_of(file, role)
-                async with self.reading:
-                    images.append(await asyncio.to_thread(load_image, path, long_side=config.size))
-            return self.line.join(*images, config), images[0]
-        except ImageError as error:
-            raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
+            if config.size > PAGE_SIZE:
+                raise ConfigError(
+                    f"Please set the size to {PAGE_SIZE} at most: larger pictures are for the command line."
+                )
+            content, content_entry = await self._read(files["content"], "photo", config.size)
+            entries: dict[str, Any] = {"content": content_entry, "styles": []}
+            styles = []
+            for file in files["styles"]:
+                style, entry = await self._read(file, "painting", round(config.size * config.style_scale))
+                styles.append(style)
+                entries["styles"].append(entry)
+            mask = None
+            if files["mask"] is not None:
+                mask, entries["mask"] = await self._read(files["mask"], "mask", config.size)
+                mask = luminance(mask)
+            if files.get("start") is not None:
+                start = await self._read(files["start"], "start", config.size, enlarge=False)
+            picture = None
+            if start is not None:
+                picture, entries["start"] = start
+            run = Run(content, styles, config, mask=mask, start=picture, entries=entries)
+            return self.line.join(run), content
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error
+
+    async def _read(self, file: Any, role: str, long_side: int, *, enlarge: bool = True) -> Loaded:
+        path = _path_of(file, role)
+        try:
+            async with self.reading:
+                image = await asyncio.to_thread(load_image, path, long_side=long_side, enlarge=enlarge)
+            return image, image_entry(path)
+        except ImageError as error:
+            raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
 
     async def _watch(self, run: Run) -> AsyncIterator[dict[Any, Any]]:
         """What has changed on the page, about every second, until the run ends."""
@@ -356,23 +365,23 @@ class Page:
             progress, now = run.progress, time.monotonic()
             if progress is None:
                 if said != (said := self._before_painting(run)):
-                    yield {self.status: status(said)}
+                    yield {self.results.status: status(said)}
             elif progress is not shown and now >= picture_due:
                 # Once said, it stays said: the odd steeper step later on is no reason to take it back.
                 flat = flat or (progress.size == run.config.size and levelled_off(run.history))
                 update = {
                     # A component, not a bare array, whose file Gradio would never delete.
-                    self.preview: gr.Image(to_uint8(progress.image), visible=True),
-                    self.status: _while_painting(progress, run.config, flat),
+                    self.results.preview: gr.Image(to_uint8(progress.image), visible=True),
+                    self.results.status: _while_painting(progress, flat),
                 }
-                if shown is None:  # until now, the last result was there to look at and to save
-                    update[self.comparison] = gr.ImageSlider(visible=False)
-                    update[self.download_picture] = gr.DownloadButton(interactive=False)
-                    update[self.download_record] = gr.DownloadButton(interactive=False)
+                if shown is None:
+                    update |= self.results.painting()
                 shown, picture_due = progress, now + PREVIEW_SECONDS
                 if now >= chart_due:
                     chart_due = now + CHART_SECONDS
-                    update[self.chart] = _chart(run)
+                    update[self.results.chart] = loss_chart(
+                        {"": list(run.history)}, steps=run.config.iterations
+                    )
                 yield update
 
     def _before_painting(self, run: Run) -> str:
@@ -382,32 +391,23 @@ class Page:
         return "Reading the two images …" if run.backbone else "Loading the network …"
 
     def _outcome(self, run: Run, photo: tf.Tensor, name: str) -> dict[Any, Any]:
-        """The picture beside the photo, with the files to take home."""
+        """The picture beside the photo, and all that can be done with it."""
         _raise_failure(run)
         progress = run.progress
         if progress is None:
-            return {self.status: status("Stopped before the first step.")}
-        folder = self._folder()
-        before, after, record = folder / "photo.png", folder / f"{name}.png", folder / f"{name}.json"
-        save_image(photo, before)
-        save_image(progress.image, after)
-        save_record(run.record(), record)
+            return {self.results.status: status("Stopped before the first step.")}
         height, width = progress.image.shape[1:3]
+        finished = finish(run, photo, name, self._folder())
         time_taken = duration(progress.seconds)
         text = f"{ENDED[run.ended]}: {len(run.history)} steps in {time_taken}, {width} × {height} pixels."
-        return {
-            self.preview: gr.Image(visible=False),
-            self.comparison: gr.ImageSlider((str(before), str(after)), visible=True),
-            self.status: status(text, 1 if run.ended == "finished" else _share(progress, run.config)),
-            self.chart: _chart(run),
-            self.download_picture: gr.DownloadButton(value=str(after), interactive=True),
-            self.download_record: gr.DownloadButton(value=str(record), interactive=True),
-            self.backbone_note: _backbone_note(run),
-        }
+        share = 1 if run.ended == "finished" else _share(progress)
+        done = self.results.done(finished, run.config.strength, text, share)
+        return {**done, self.backbone_note: _backbone_note(run)}
 
-    def _folder(self) -> Path:
-        """A new folder for one run's files, where Gradio serves them, and deletes them after a day."""
-        return Path(tempfile.mkdtemp(dir=self.preview.GRADIO_CACHE))
+    def _folder(self, name: str | None = None) -> Path:
+        """A folder for one run's files, where Gradio serves them, and deletes them after a day."""
+        cache = Path(self.content.GRADIO_CACHE)
+        return cache / name if name else Path(tempfile.mkdtemp(dir=cache))
 
 
 def _short_stem(path: str) -> str:
@@ -434,22 +434,18 @@ def _raise_failure(run: Run) -> None:
         )
 
 
-def _while_painting(progress: Progress, config: TransferConfig, flat: bool) -> str:
-    at = f"{progress.step} of {progress.steps}, about {duration(seconds_left(progress, config))} left"
+def _while_painting(progress: Progress, flat: bool) -> str:
+    at = f"{progress.step} of {progress.steps}, about {duration(seconds_left(progress))} left"
     if flat:  # which only the last level gets to be: the line has no room for its number as well
         text = f"Step {at}. The losses have levelled off: Stop keeps this picture."
     else:
-        levels = len(coarse_to_fine(config.size, config.iterations))
+        levels = len(progress.schedule)
         text = f"Level {progress.level} of {levels} ({progress.size} px), step {at}"
-    return status(text, _share(progress, config))
+    return status(text, _share(progress))
 
 
-def _chart(run: Run) -> Any:
-    return loss_chart({"": list(run.history)}, steps=run.config.iterations)
-
-
-def _share(progress: Progress, config: TransferConfig) -> float:
-    return progress.seconds / (progress.seconds + seconds_left(progress, config))
+def _share(progress: Progress) -> float:
+    return progress.seconds / (progress.seconds + seconds_left(progress))
 
 
 def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str, str]]:
@@ -473,34 +469,6 @@ def _path_of(file: Any, role: str) -> str:
     except ValueError as error:
         sentence = f"Please send the {role} as a file (with gradio_client: handle_file)."
         raise gr.Error(sentence, print_exception=False) from error
-
-
-def _pane(example: Example, label: str, name: str) -> gr.Image:
-    return gr.Image(
-        str(example.path),
-        type="filepath",
-        label=label,
-        height=220,
-        sources=["upload", "clipboard", "webcam"],
-        buttons=[],
-        webcam_options=gr.WebcamOptions(mirror=False),
-        elem_id=name,
-    )
-
-
-def _slider(name: str, label: str, step: float) -> gr.Slider:
-    low, high = SETTINGS[name]["range"]
-    return gr.Slider(low, high, getattr(DEFAULTS, name), step=step, label=label, info=_sentence(name))
-
-
-def _choice(name: str, label: str) -> gr.Radio:
-    choices = [(LABELS.get(choice, choice), choice) for choice in SETTINGS[name]["choices"]]
-    return gr.Radio(choices, value=getattr(DEFAULTS, name), label=label, info=_sentence(name))
-
-
-def _sentence(name: str) -> str:
-    text = SETTINGS[name]["help"]
-    return text[0].upper() + text[1:]
 
 
 def launch(line: Line, **options: Any) -> gr.Blocks:

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nst.backbones import Backbone, WeightsError, load_backbone
+    from nst.config import ConfigError, TransferConfig
     from nst.images import ImageError, from_uint8, load_image, save_image, to_uint8
-    from nst.transfer import ConfigError, Progress, TransferConfig, TransferError, stylize
+    from nst.transfer import Progress, TransferError, stylize
 else:
 
     def __getattr__(name):
@@ -13,9 +14,9 @@ else:
         # seconds, and the command line has to answer to Ctrl-C, and keep stderr clean, while it lasts.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from nst import backbones, images, transfer
+        from nst import backbones, config, images, transfer
 
-        return next(vars(home)[name] for home in (backbones, images, transfer) if name in vars(home))
+        return next(vars(home)[name] for home in (backbones, config, images, transfer) if name in vars(home))
 
 
 __all__ = [

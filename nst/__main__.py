@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import Field, fields
+from dataclasses import Field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,12 +21,17 @@ from tqdm import tqdm
 import nst
 
 if TYPE_CHECKING:  # main() imports what starts TensorFlow
+    import numpy as np
     import tensorflow as tf
 
+    import nst.animation
+    import nst.canvas
+    import nst.config
     import nst.images
+    import nst.presets
     import nst.records
+    import nst.snapshots
     import nst.transfer
-    from nst.losses import LayerWeights
 
 
 class CommandError(Exception):
@@ -35,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command line `argv`, by default the program's own, and return the exit code."""
     try:
         with _tensorflow_silent():
-            importlib.import_module("nst.records")  # and with it the whole engine
+            for module in ("animation", "presets", "snapshots"):  # and with them the whole engine
+                importlib.import_module(f"nst.{module}")
         logging.basicConfig(format="%(message)s")
         arguments = _parser().parse_args(argv)
         arguments.carry_out(arguments)
@@ -44,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         message, exit_code = "Stopped early: nothing was saved.", 130
     except CommandError as error:
         message, exit_code = error.args
-    except (nst.ConfigError, nst.WeightsError) as error:
+    except (nst.ConfigError, nst.ImageError, nst.WeightsError) as error:
         message, exit_code = str(error), 2
     print(" ".join(message.split()), file=sys.stderr)
     return exit_code
@@ -78,12 +86,32 @@ def _parser() -> argparse.ArgumentParser:
     purpose = "paint a photo as a painting is painted"
     stylize = commands.add_parser("stylize", help=purpose, description=purpose, allow_abbrev=False)
     stylize.add_argument("content", metavar="CONTENT", type=Path, help="the content image, a file")
-    stylize.add_argument("style", metavar="STYLE", type=Path, help="the style image, a file")
-    output = f"the picture to write: {', '.join(nst.images.SAVED_ENDINGS)}"
+    styles = f"the style image, a file; or up to {nst.config.MAX_STYLES} of them, which are blended"
+    stylize.add_argument("styles", metavar="STYLE", type=Path, nargs="+", help=styles)
+    output = (
+        f"the picture to write: {', '.join(nst.images.SAVED_ENDINGS)}; "
+        "TIFF has 16 bits a channel; PNG and TIFF keep the record of the run"
+    )
     stylize.add_argument("-o", "--output", metavar="OUT.png", type=Path, required=True, help=output)
-    report = "the record to write: config, versions, and the losses of each step"
-    stylize.add_argument("--report", metavar="RUN.json", type=Path, help=report)
+    animation = f"the animation of the run to write: {', '.join(nst.animation.ANIMATION_ENDINGS)}"
+    for flag, metavar, text in (
+        ("--mask", "FILE", "an image, of any size: what is white in it is painted"),
+        ("--start", "PICTURE", "a picture to go on from, beginning at its size"),
+        ("--animation", "FILE", animation),
+        ("--report", "RUN.json", "the record to write: config, versions, and the losses of each step"),
+        ("--losses", "FILE.csv", "the losses of each step to write, as a table"),
+    ):
+        stylize.add_argument(flag, metavar=metavar, type=Path, help=text)
+    quality = "quality of JPEG, WebP and the animation, from 1 to 100 (default: 95, of the animation 80)"
+    stylize.add_argument("--quality", metavar="N", type=int, help=quality)
     settings = stylize.add_argument_group("settings")
+    base = settings.add_mutually_exclusive_group()
+    preset = "named settings to begin with; the flags below change them"
+    base.add_argument("--preset", choices=tuple(nst.presets.PRESETS), help=preset)
+    earlier = (
+        "settings to begin with: those of the run that wrote this PNG or TIFF; the flags below change them"
+    )
+    base.add_argument("--from", dest="earlier", metavar="PICTURE", type=Path, help=earlier)
     for setting in fields(nst.TransferConfig):
         _add_setting(settings, setting)
     stylize.set_defaults(carry_out=_stylize)
@@ -115,11 +143,14 @@ def _add_setting(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
         low, high = setting.metadata["range"]
         text = f"{text}, from {low:,} to {high:,}"
         options = {"metavar": "N", "type": _number}
+    elif setting.name == "style_blend":
+        default, options = "none", {"metavar": "WEIGHT,...", "type": _numbers}
     else:
         default = ",".join(setting.default)  # type: ignore[arg-type]
-        options = {"metavar": "NAME[:WEIGHT],...", "type": _layers}
+        options = {"metavar": "NAME[:WEIGHT],...", "type": _items}
     flag = "--" + setting.name.replace("_", "-")
-    group.add_argument(flag, default=setting.default, help=f"{text} (default: {default})", **options)
+    # A flag that is not typed leaves the setting to the preset or the earlier picture.
+    group.add_argument(flag, default=argparse.SUPPRESS, help=f"{text} (default: {default})", **options)
 
 
 def _number(text: str) -> float | str:
@@ -129,52 +160,76 @@ def _number(text: str) -> float | str:
         return text  # TransferConfig says which numbers it takes
 
 
-def _layers(text: str) -> LayerWeights:
-    names, colons, weights = zip(*(item.partition(":") for item in text.split(",")), strict=True)
-    if len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError("please name each layer once")
-    if not any(colons):
-        return names
-    try:
-        return dict(zip(names, map(float, weights), strict=True))
-    except ValueError:
-        raise argparse.ArgumentTypeError("please give each layer a weight, as in NAME:0.5, or none") from None
+def _numbers(text: str) -> list[float | str]:
+    return [_number(item) for item in text.split(",")] if text else []
+
+
+def _items(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _stylize(arguments: argparse.Namespace) -> None:
-    settings = [setting.name for setting in fields(nst.TransferConfig)]
-    config = nst.TransferConfig(**{name: getattr(arguments, name) for name in settings})
-    output, report = arguments.output, arguments.report
-    _check_destination(output, nst.images.SAVED_ENDINGS)
-    if report:
-        _check_destination(report, (".json",))
-    content, style = (_read(path, config.size) for path in (arguments.content, arguments.style))
-    backbone = nst.load_backbone(config.backbone)
+    config = _config(arguments)
+    if arguments.quality is not None:
+        nst.images.check_quality(arguments.quality)
+    destinations = _destinations(arguments)
+    content, content_entry = _read(arguments.content, config.size)
+    size = round(config.size * config.style_scale)
+    styles, style_entries = zip(*(_read(path, size) for path in arguments.styles), strict=True)
+    images = {"content": content_entry, "styles": style_entries}
+    mask = start = None
+    if arguments.mask:
+        mask, images["mask"] = _read(arguments.mask, config.size)
+        mask = nst.canvas.luminance(mask)
+    if arguments.start:
+        start, images["start"] = _read(arguments.start)
 
-    progress, history, failure = None, [], None
-    with _ctrl_c() as pressed:
-        steps = nst.stylize(content, style, config, backbone, stop=lambda: bool(pressed))
+    over_photo = partial(nst.canvas.blended, photo=content, strength=config.strength)
+    pressed: list[int] = []
+    steps = nst.stylize(content, styles, config, mask=mask, start=start, stop=lambda: bool(pressed))
+    backbone = nst.load_backbone(config.backbone)  # once more: the one that the steps are made with
+    progress, history, snapshots, failure = None, [], nst.snapshots.Snapshots(), None
+    with _ctrl_c(pressed):
         try:
             for progress in _shown(steps, config):
                 history.append(nst.records.history_row(progress))
+                if arguments.animation:
+                    snapshots.add(replace(progress, image=over_photo(progress.image)))
         except nst.TransferError as error:
             failure = error
         if progress is None:
             raise CommandError(str(failure), 1) if failure else KeyboardInterrupt
         ended = "failed" if failure else "stopped" if pressed else "finished"
-        record = nst.records.run_record(config, backbone, history, ended)
-        _save(progress.image, output, record, report)
+        record = nst.records.run_record(config, backbone, history, ended, images)
+        frames = [nst.to_uint8(content), *(moment.pixels for moment in snapshots.moments)]
+        _save(arguments, over_photo(progress.image), record, frames)
 
     at = f"step {progress.step} of {progress.steps}"
     if failure:
-        raise CommandError(f"{failure} The picture of {at} is in {output}.", 1)
+        raise CommandError(f"{failure} The picture of {at} is in {arguments.output}.", 1)
     if pressed:
-        raise CommandError(f"Stopped at {at}: the picture so far is in {output}.", 130)
+        raise CommandError(f"Stopped at {at}: the picture so far is in {arguments.output}.", 130)
     height, width = progress.image.shape[1:3]
-    written = f"{output} and {report}" if report else str(output)
+    *others, last = map(str, destinations)
+    written = f"{', '.join(others)} and {last}" if others else last
     took = tqdm.format_interval(progress.seconds)
-    message = f"Wrote {written}: {width} x {height} pixels, {len(history)} steps in {took}."
-    print(message.encode(errors="backslashreplace").decode())  # the name of a file need not be UTF-8
+    print(_plain(f"Wrote {written}: {width} x {height} pixels, {len(history)} steps in {took}."))
+
+
+def _config(arguments: argparse.Namespace) -> nst.TransferConfig:
+    """The settings that were typed; the others are the preset's, the earlier picture's, or the defaults."""
+    names = {setting.name for setting in fields(nst.TransferConfig)}
+    typed = {name: value for name, value in vars(arguments).items() if name in names}
+    for name in ("content_layers", "style_layers"):
+        if name in typed:
+            typed[name] = nst.config.parse_layers(typed[name])
+    base = nst.TransferConfig()
+    if arguments.preset:
+        base = nst.presets.PRESETS[arguments.preset]
+    if arguments.earlier:
+        with _naming(arguments.earlier):
+            base = nst.records.restored_config(arguments.earlier)
+    return replace(base, **typed)
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -219,6 +274,23 @@ def _bench(arguments: argparse.Namespace) -> None:
     print(bench.report(about, results, grown))
 
 
+def _destinations(arguments: argparse.Namespace) -> list[Path]:
+    """Every file to write, each once, after finding out that it can be written."""
+    paths: dict[Path, Path] = {}
+    for path, endings in (
+        (arguments.output, nst.images.SAVED_ENDINGS),
+        (arguments.animation, nst.animation.ANIMATION_ENDINGS),
+        (arguments.report, (".json",)),
+        (arguments.losses, (".csv",)),
+    ):
+        if path is None:
+            continue
+        _check_destination(path, endings)
+        if paths.setdefault(path.resolve(), path) is not path:
+            raise CommandError(f"{path} would be written twice: please give each file a name of its own.", 2)
+    return list(paths.values())
+
+
 def _check_destination(path: Path, endings: Sequence[str]) -> None:
     """Find out before the run, not after it, whether that file can be written."""
     if path.suffix.lower() not in endings:
@@ -227,36 +299,58 @@ def _check_destination(path: Path, endings: Sequence[str]) -> None:
         new = not path.exists()
         path.open("ab").close()
         if new:
-            path.unlink()
+            path.resolve().unlink()  # what a link points to, and not the link
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}.", 2) from error
 
 
-def _read(path: Path, size: int) -> tf.Tensor:
+def _read(path: Path, size: int | None = None) -> tuple[tf.Tensor, dict[str, str]]:
+    """The image in that file, and what the record says of it."""
+    with _naming(path):
+        image, entry = nst.load_image(path, long_side=size), nst.records.image_entry(path)
+    return image, {**entry, "name": _plain(entry["name"])}
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say which file it is that cannot be used."""
     try:
-        return nst.load_image(path, long_side=size)
-    except nst.ImageError as error:
+        yield
+    except (nst.ImageError, nst.records.RecordError) as error:
         raise CommandError(f"{path}: {error}", 2) from error
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}.", 2) from error
 
 
-def _save(image: tf.Tensor, output: Path, record: dict[str, Any], report: Path | None) -> None:
+def _plain(text: str) -> str:
+    """`text` with escapes for what is not UTF-8, which the name of a file need not be."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _save(
+    arguments: argparse.Namespace, picture: tf.Tensor, record: dict[str, Any], frames: Sequence[np.ndarray]
+) -> None:
+    quality = {"quality": arguments.quality} if arguments.quality else {}
     try:
-        nst.save_image(image, output)
-        if report:
-            nst.records.save_record(record, report)
+        nst.save_image(picture, arguments.output, metadata=json.dumps(record), **quality)
+        if arguments.report:
+            nst.records.save_record(record, arguments.report)
+        if arguments.losses:
+            nst.records.save_losses(record["history"], arguments.losses)
+        if arguments.animation:
+            nst.animation.save_animation(frames, arguments.animation, **quality)
     except (nst.ImageError, OSError) as error:
         raise CommandError(f"The run has ended, but not all of it could be saved: {error}", 1) from error
 
 
 @contextmanager
-def _ctrl_c() -> Iterator[list[int]]:
-    """A list that grows with each Ctrl-C, which then interrupts neither a step nor the saving."""
-    pressed: list[int] = []
+def _ctrl_c(pressed: list[int]) -> Iterator[None]:
+    """Add each Ctrl-C to that list, and let it interrupt neither a step nor the saving."""
     before = signal.getsignal(signal.SIGINT)
     if before != signal.SIG_IGN:  # what a shell sets for a script's background jobs
         signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
-        yield pressed
+        yield
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -271,7 +365,7 @@ def _shown(steps: Iterator[nst.Progress], config: nst.TransferConfig) -> Iterato
     look = {"bar_format": "{bar}| {n_fmt}/{total_fmt}{postfix}", "dynamic_ncols": True, "leave": False}
     with tqdm(total=total, miniters=1, disable=None, **look) as bar:
         for progress in steps:
-            losses, left = progress.losses, nst.transfer.seconds_left(progress, config)
+            losses, left = progress.losses, nst.transfer.seconds_left(progress)
             state = (
                 f"{progress.size} px, {tqdm.format_interval(left)} left, content {losses.content:.3g}, "
                 f"style {losses.style:.3g}, total {losses.total:.3g}"

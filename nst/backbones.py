@@ -122,9 +122,20 @@ class Backbone:
             x = activations[layer] = tf.nn.relu(x)
         return {layer: activations[layer] for layer in wanted}
 
+    def reach(self, layers: Iterable[str]) -> int:
+        """How many pixels beyond its own, each way, a position of these layers depends on."""
+        depth = max(self.layers.index(layer) + 1 for layer in layers)
+        return sum(map(stride, self.layers[:depth]))
+
     def at(self, precision: str) -> "Backbone":
         """This network, computing in "float32", in "bfloat16", or ("auto") in the faster of the two here."""
         return self if resolve_precision(precision) == "float32" else _in_bfloat16(self)
+
+
+def stride(layer: str) -> int:
+    """How many pixels a position of that layer stands for, each way."""
+    block = int(layer.removeprefix("block")[0])
+    return int(2 ** (block - 1))
 
 
 @functools.lru_cache(maxsize=len(_NETWORKS))

@@ -15,12 +15,14 @@ _GRID = "rgba(128, 128, 128, 0.25)"
 History = Sequence[Mapping[str, float]]
 
 
-def loss_chart(runs: Mapping[str, History], *, steps: int | None = None, height: int = 320) -> go.Figure:
+def loss_chart(
+    runs: Mapping[str, History], *, steps: int | None = None, marked: int | None = None, height: int = 320
+) -> go.Figure:
     """Losses over steps, after the paper's figure 1: content solid, style dotted, one colour a run.
 
     `runs` maps names to histories, rows with step, size, content and style as in a run record. The axis ends
     at `steps`, or where the longest history does; `height` is in pixels. Changes of level are marked with the
-    new size.
+    new size, and so is the step `marked`.
     """
     figure = go.Figure()
     for number, (name, history) in enumerate(runs.items()):
@@ -38,6 +40,8 @@ def loss_chart(runs: Mapping[str, History], *, steps: int | None = None, height:
         figure.add_annotation(
             x=step, y=0, yref="paper", text=label, showarrow=False, xanchor="left", yanchor="bottom"
         )
+    if marked is not None:
+        figure.add_vline(x=marked, line={"color": COLORS[1], "width": 2})
     axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
     figure.update_layout(
         template="none",

@@ -11,12 +11,16 @@ from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+import tifffile
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 32  # pixels
 MAX_ASPECT = 8
-SAVED_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+SAVED_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+METADATA_KEYWORD = "neural-style-transfer"  # a PNG's metadata goes by it, a TIFF's names it as its software
+MAX_METADATA = 1_000_000  # characters; Pillow refuses a PNG file whose compressed text has over 2**20 bytes
+SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 _READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow reads MPO as JPEG
 _TOO_LARGE = f"The image has over {MAX_PIXELS // 1_000_000} megapixels: please use a smaller copy."
@@ -39,17 +43,20 @@ class ImageError(ValueError):
     """An image cannot be read or saved; one plain sentence tells the person at the screen what to do."""
 
 
-def load_image(source: Path | str | BinaryIO, *, long_side: int | None = None) -> tf.Tensor:
+def load_image(
+    source: Path | str | BinaryIO, *, long_side: int | None = None, enlarge: bool = True
+) -> tf.Tensor:
     """Read an image file, or the first frame of an animation: upright, in sRGB, on white.
 
-    Returns float32 (1, H, W, 3) in [0, 1], resized to a longer side of `long_side` pixels if that is given.
-    Raises ImageError; whatever the header gives away is refused before any pixel is decoded.
+    Returns float32 (1, H, W, 3) in [0, 1], resized to a longer side of `long_side` pixels if that is given; a
+    smaller one stays as it is without `enlarge`. Raises ImageError; whatever the header gives away is refused
+    before any pixel is decoded.
     """
     if isinstance(source, str | Path):
         with _open(source) as file:
-            return load_image(file, long_side=long_side)
+            return load_image(file, long_side=long_side, enlarge=enlarge)
     picture = _to_srgb(_upright(_decode(source)))
-    if long_side is not None:
+    if long_side is not None and (enlarge or max(picture.size) > long_side):
         height, width = fitted_size(picture.height, picture.width, long_side)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
     return from_uint8(np.asarray(picture))
@@ -62,10 +69,10 @@ def _open(path: Path | str) -> BinaryIO:
         raise ImageError("The image file cannot be opened: check that it exists and may be read.") from error
 
 
-def _decode(file: BinaryIO) -> Image.Image:
+def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
     try:
         picture = Image.open(file, formats=_READ_FORMATS)
-        _check_header(picture)
+        _check_header(picture, any_shape)
         picture.load()
     except (ImageError, MemoryError):
         raise
@@ -77,13 +84,18 @@ def _decode(file: BinaryIO) -> Image.Image:
         ) from error
     except Exception as error:  # there is no end to the types that Pillow's decoders raise on damaged files
         raise ImageError("The image is damaged or incomplete: please export or download it again.") from error
+    for name in ("icc_profile", "transparency", "xmp"):  # a PNG's text of such a name takes their place
+        if isinstance(picture.info.get(name), str):
+            del picture.info[name]
     return picture
 
 
-def _check_header(picture: Image.Image) -> None:
+def _check_header(picture: Image.Image, any_shape: bool) -> None:
     short_side, long_side = sorted(picture.size)
     if short_side * long_side > MAX_PIXELS:
         raise ImageError(_TOO_LARGE)
+    if any_shape:
+        return
     if short_side < MIN_SIDE:
         raise ImageError(f"The image is too small: please use one of at least {MIN_SIDE} pixels a side.")
     if long_side > MAX_ASPECT * short_side:
@@ -96,7 +108,7 @@ def _upright(picture: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose would rewrite the whole EXIF block, and fail where a camera wrote it oddly.
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, struct.error):  # a damaged EXIF block does not make a damaged picture
+    except (SyntaxError, ValueError, struct.error):  # a damaged EXIF block does not make a damaged picture
         return picture
     return picture.transpose(_TURN_UPRIGHT[orientation]) if orientation in _TURN_UPRIGHT else picture
 
@@ -159,18 +171,74 @@ def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return tf.image.resize(image, (height, width), method="lanczos3", antialias=True)
 
 
-def save_image(image: tf.Tensor, path: Path | str) -> None:
-    """Write an image (1, H, W, 3) in the format that the path's ending names. Raises ImageError."""
-    if Path(path).suffix.lower() not in SAVED_ENDINGS:
+def save_image(image: tf.Tensor, path: Path | str, *, quality: int = 95, metadata: str | None = None) -> None:
+    """Write an image (1, H, W, 3) in the format that the path's ending names, with the profile of sRGB.
+
+    TIFF has 16 bits a channel, the others 8. `quality`, from 1 to 100, is that of JPEG and WebP. PNG keeps
+    `metadata` for read_metadata(), and so does TIFF where it is ASCII. Raises ImageError.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in SAVED_ENDINGS:
         raise ImageError(
             f"Pictures are saved as {', '.join(SAVED_ENDINGS)}: please use one of these endings."
         )
+    check_quality(quality)
+    if metadata is not None and len(metadata.encode()) > MAX_METADATA:
+        raise ImageError("The picture cannot be saved: there is too much text to go with it.")
     try:
-        Image.fromarray(to_uint8(image)).save(path, quality=95, subsampling=0)
+        if ending in (".tif", ".tiff"):
+            _save_tiff(image, path, metadata)
+        else:
+            text = PngImagePlugin.PngInfo()
+            if metadata is not None:
+                text.add_itxt(METADATA_KEYWORD, metadata, zip=True)
+            Image.fromarray(to_uint8(image)).save(
+                path, quality=quality, subsampling=0, icc_profile=SRGB_PROFILE, pnginfo=text
+            )
     except OSError as error:
         raise ImageError(
             "The picture cannot be saved: check that the folder exists and is writable."
         ) from error
+
+
+def check_quality(quality: int) -> None:
+    """Raise ImageError where `quality` is no whole number from 1 to 100."""
+    if not isinstance(quality, int) or not 1 <= quality <= 100:
+        raise ImageError("Please set the quality to a whole number from 1 to 100.")
+
+
+def _save_tiff(image: tf.Tensor, path: Path | str, metadata: str | None) -> None:
+    fits = metadata is not None and metadata.isascii() and "\0" not in metadata  # as TIFF wants its text
+    tifffile.imwrite(
+        path,
+        np.round(65535 * np.clip(np.asarray(image)[0], 0, 1)).astype(np.uint16),
+        photometric="rgb",
+        compression="zlib",
+        predictor=True,
+        iccprofile=SRGB_PROFILE,
+        description=metadata if fits else None,
+        software=METADATA_KEYWORD,
+        metadata=None,  # tifffile's own, the shape of the array
+        ome=False,  # even where the name has .ome. in it
+    )
+
+
+def read_metadata(source: Path | str | BinaryIO) -> str | None:
+    """What save_image() was given as metadata; None where the file holds none. Raises ImageError."""
+    if isinstance(source, str | Path):
+        with _open(source) as file:
+            return read_metadata(file)
+    picture = _decode(source, any_shape=True)  # with its pixels, since a PNG's text may follow them
+    text = picture.info.get(METADATA_KEYWORD)
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        tags = picture.tag_v2
+        if tags.get(ExifTags.Base.Software) == METADATA_KEYWORD:
+            text = tags.get(ExifTags.Base.ImageDescription)
+    if not isinstance(text, str):
+        return None
+    if len(text) > MAX_METADATA:
+        raise ImageError("The image has too much text with it: please use the file as it was first saved.")
+    return str(text)
 
 
 def match_colors(image: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:

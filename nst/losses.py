@@ -1,7 +1,7 @@
 """Gram matrix; content, style and total-variation losses; the weighted objective."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from nst.backbones import Backbone
+from nst.backbones import Backbone, stride
+from nst.images import resize
+from nst.tiles import Tile, tiles
 
 # TensorFlow keeps what oneDNN compiles for each shape (see Objective); oneDNN need not do so once more, and
 # for ever. It reads this when it is first used.
@@ -58,25 +60,52 @@ def _second_moment(rows: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf
 
 def total_variation(image: tf.Tensor) -> tf.Tensor:
     """Mean squared difference of the neighbouring values, across and down, of `image` (1, H, W, c)."""
-    _, height, width, channels = tf.unstack(tf.shape(image))
+    height, width = tf.unstack(tf.shape(image)[1:3])
+    return _share_of_variation(image, tf.stack([0, 0, height, width]), height, width)
 
-    def part(y: int, x: int, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        return tf.slice(image, [0, y, x, 0], [1, height, width, channels])  # [y:] has a slow gradient
 
-    across = tf.square(part(0, 1, height, width - 1) - part(0, 0, height, width - 1))
-    down = tf.square(part(1, 0, height - 1, width) - part(0, 0, height - 1, width))
-    pairs = tf.size(across) + tf.size(down)
-    return (tf.reduce_sum(across) + tf.reduce_sum(down)) / tf.cast(pairs, image.dtype)
+def _share_of_variation(image: tf.Tensor, core: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """What the values in box `core` of tile `image` add to the total variation of the whole, height x width.
+
+    They are compared with their neighbours to the right and below, which may lie outside the box.
+    """
+    _, bottom, right, channels = tf.unstack(tf.shape(image))
+    top, left, rows, columns = tf.unstack(core)
+    down, along = tf.minimum(rows, bottom - 1 - top), tf.minimum(columns, right - 1 - left)
+
+    def part(y: int, x: int, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+        return tf.slice(
+            image, [0, top + y, left + x, 0], [1, rows, columns, channels]
+        )  # [y:] has a slow gradient
+
+    across = tf.square(part(0, 1, rows, along) - part(0, 0, rows, along))
+    below = tf.square(part(1, 0, down, columns) - part(0, 0, down, columns))
+    pairs = (height * (width - 1) + (height - 1) * width) * channels
+    return (tf.reduce_sum(across) + tf.reduce_sum(below)) / tf.cast(pairs, image.dtype)
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of the picture, and the style images it is painted like, blended by weight."""
+
+    styles: Sequence[tf.Tensor]  # (1, H, W, 3) each
+    blend: Sequence[float] = (1.0,)  # a weight for each
+    mask: tf.Tensor | None = (
+        None  # (1, H, W, 1) of the picture's size: how far a pixel is in it; None: all are
+    )
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the content and the style image ask for, layer by layer, and how much each layer counts."""
+    """What the content and the style images ask for, layer by layer, and how much each layer counts."""
 
     content: dict[str, Array]  # {layer: features (1, h, w, c)}
-    style: dict[str, Array]  # {layer: Gram matrix (c, c)}
+    style: dict[str, Array]  # {layer: Gram matrices, one a region (r, c, c)}
     content_factors: dict[str, Array]  # {layer: ()}
-    style_factors: dict[str, Array]  # {layer: ()}
+    style_factors: dict[str, Array]  # {layer: (r,)}
+    guides: (
+        dict[str, Array] | None
+    )  # {layer: (r, h, w, 1)}, mean square 1; None for one region without a mask
 
 
 class Objective:
@@ -85,6 +114,11 @@ class Objective:
     With layer names each part is divided by the energy of its own target and averaged over its layers; with a
     mapping {layer: weight} each layer's mean squared error is multiplied by exactly that weight, which
     reproduces other published objectives (Gatys' own: content 1, style 1000 / c**2).
+
+    Regions with masks have a Gram matrix each, of features guided by the mask (Gatys et al. 2017,
+    "Controlling perceptual factors in neural style transfer", eq. 5 and 6), and count by their area. An image
+    of more than `whole_pixels` is computed in tiles of at most `tile_side` pixels a side, with the same
+    losses and gradient: memory is bounded, for almost twice the time.
     """
 
     def __init__(
@@ -97,120 +131,310 @@ class Objective:
         style_weight: float,
         tv_weight: float,
         pooling: str,
+        whole_pixels: int = 1024 * 1024,
+        tile_side: int = 768,
     ) -> None:
         self._backbone = backbone
         self._content_layers = content_layers
         self._style_layers = style_layers
         self._weights = np.array([content_weight, style_weight, tv_weight], np.float32)
+        self._pooling = pooling
+        self._whole_pixels = whole_pixels
+        self._tile_side = tile_side
+        self._computations: dict[tuple[int, bool], _Computation] = {}
         self.evaluations = 0  # calls so far
-        self._traced = _trace(backbone, tuple(content_layers), tuple(style_layers), pooling)
-        self._captured = [tensor.numpy() for tensor in self._traced.captured_inputs]
-        # TensorFlow's threads keep what oneDNN has compiled for each shape that they have met, for as long as
-        # they live. In a session they live no longer than the objective: memory stays flat over many sizes.
-        threads = tf.compat.v1.ConfigProto(use_per_session_threads=True)
-        self._session = tf.compat.v1.Session(graph=self._traced.graph, config=threads)
-        self._calls: dict[str, Callable[..., Any]] = {}
 
     def close(self) -> None:
         """Give back its threads and memory; it can't be used afterwards."""
-        self._session.close()
+        for computation in self._computations.values():
+            computation.close()
 
-    def targets(self, content: tf.Tensor, style: tf.Tensor) -> Targets:
-        """The targets that images `content` and `style` (1, H, W, 3) set at their present sizes."""
-        features = self._compute("features", content)
-        grams = self._compute("grams", style)
+    def targets(self, content: tf.Tensor, *regions: Region) -> Targets:
+        """What content image (1, H, W, 3) and the regions' styles ask for, each at its present size."""
+        guides, areas, guided = None, np.ones(1, np.float32), 0
+        if len(regions) > 1 or regions[0].mask is not None:
+            masks = tf.concat([region.mask for region in regions], axis=0)  # (r, H, W, 1)
+            guides = {layer: _guide(masks, layer) for layer in self._style_layers}
+            areas = tf.reduce_mean(masks, axis=(1, 2, 3)).numpy()
+            guided = len(regions)
+        features = self._features(content, guided)
+        blended = [self._blended_grams(region, guided) for region in regions]
+        grams = {layer: np.stack([one[layer] for one in blended]) for layer in self._style_layers}
+        energies = {layer: np.array([_energy(gram) for gram in grams[layer]]) for layer in grams}
         return Targets(
-            features, grams, _factors(self._content_layers, features), _factors(self._style_layers, grams)
+            content=features,
+            style=grams,
+            content_factors=_factors(
+                self._content_layers, {layer: _energy(target) for layer, target in features.items()}
+            ),
+            style_factors={
+                layer: areas * factor for layer, factor in _factors(self._style_layers, energies).items()
+            },
+            guides=guides,
         )
 
     def __call__(self, image: tf.Tensor, targets: Targets) -> tuple[Losses, tf.Tensor]:
         """The losses of `image` (1, H, W, 3) and the gradient of the total with respect to its pixels."""
         self.evaluations += 1
-        values, gradient = self._compute("losses_and_gradient", image, targets)
-        return Losses(*values.tolist()), tf.constant(gradient)
+        gradient = np.zeros(image.shape, np.float32)
+        for tile, (values, part) in self._evaluated("losses_and_gradient", image, targets):
+            losses = Losses(*values.tolist())  # the same for each
+            gradient[:, *tile.outer] += part
+        return losses, tf.constant(gradient)
 
     def losses(self, image: tf.Tensor, targets: Targets) -> Losses:
         """The losses of `image` (1, H, W, 3) alone, at less than half the cost."""
-        return Losses(*self._compute("losses", image, targets).tolist())
+        _, values = next(self._evaluated("losses", image, targets))
+        return Losses(*values.tolist())
 
-    def _compute(self, what: str, image: tf.Tensor, targets: Targets | None = None) -> Any:
-        """One of the outputs of `_trace`, of which no more is computed than it needs."""
-        inputs = [image.numpy(), *self._captured]
-        if targets is not None:
-            parts = targets.content, targets.style, targets.content_factors, targets.style_factors
-            inputs += [*tf.nest.flatten(parts), self._weights]
-        if what not in self._calls:
-            fixed = len(self._traced.inputs) - len(self._captured)
-            placeholders = [tensor.name for tensor in self._traced.inputs]
-            needed = [placeholders[0], *placeholders[fixed:], *placeholders[1:fixed]][: len(inputs)]
-            outputs = tf.nest.map_structure(lambda tensor: tensor.name, self._traced.structured_outputs[what])
-            self._calls[what] = self._session.make_callable(outputs, needed)
-        return self._calls[what](*inputs)
+    def _features(self, image: tf.Tensor, guided: int) -> dict[str, Array]:
+        """{layer: (1, h, w, c)} of the content layers."""
+        height, width = image.shape[1:3]
+        features: dict[str, Array] = {}
+        for tile, parts in self._computed("features", image, guided):
+            for layer, part in parts.items():
+                shape = 1, height // stride(layer), width // stride(layer), part.shape[-1]
+                features.setdefault(layer, np.empty(shape, np.float32))[:, *tile.core_at(stride(layer))] = (
+                    part
+                )
+        return features
+
+    def _blended_grams(self, region: Region, guided: int) -> dict[str, Array]:
+        """{layer: (c, c)} of the style layers, the mean of the region's styles by weight."""
+        blended: dict[str, Array] = {}
+        for style, weight in zip(region.styles, region.blend, strict=True):
+            share = np.float32(weight / sum(region.blend))
+            for _, parts in self._computed("grams", style, guided):
+                for layer, part in parts.items():
+                    blended[layer] = blended.get(layer, 0) + share * part
+        return blended
+
+    def _evaluated(self, what: str, image: tf.Tensor, targets: Targets) -> Iterator[tuple[Tile, Any]]:
+        """That output of each tile, which knows what the other tiles add to the losses."""
+        guided = len(next(iter(targets.guides.values()))) if targets.guides else 0
+        if self._is_whole(image):
+            return self._computed(what, image, guided, targets)
+        own = [sums for _, sums in self._computed("sums", image, guided, targets)]
+        total = tf.nest.map_structure(lambda *parts: np.sum(parts, axis=0), *own)
+        others = [tf.nest.map_structure(np.subtract, total, sums) for sums in own]
+        return self._computed(what, image, guided, targets, others)
+
+    def _computed(
+        self,
+        what: str,
+        image: tf.Tensor,
+        guided: int,
+        targets: Targets | None = None,
+        others: Sequence[Any] | None = None,
+    ) -> Iterator[tuple[Tile, Any]]:
+        """That output of `_trace` for each tile of `image`; a small image is one tile."""
+        height, width = image.shape[1:3]
+        whole = self._is_whole(image)
+        if (guided, whole) not in self._computations:
+            self._computations[guided, whole] = _Computation(
+                _trace(
+                    self._backbone,
+                    tuple(self._content_layers),
+                    tuple(self._style_layers),
+                    self._pooling,
+                    guided,
+                    whole,
+                )
+            )
+        compute = self._computations[guided, whole]
+        pixels = image.numpy()
+        side = max(height, width) if whole else self._tile_side
+        reach = self._backbone.reach({*self._content_layers, *self._style_layers})
+        for number, tile in enumerate(tiles(height, width, side, reach)):
+            given: dict[str, Any] = {"image": pixels[:, *tile.outer]}
+            if not whole:
+                given |= {"core": np.array(tile.box, np.int32), "size": np.array([height, width], np.int32)}
+            if targets is not None:
+                given |= {
+                    "content": _cut(targets.content, tile),
+                    "style": targets.style,
+                    "content_factors": targets.content_factors,
+                    "style_factors": targets.style_factors,
+                    "weights": self._weights,
+                }
+                if targets.guides:
+                    given["guides"] = _cut(targets.guides, tile)
+            if others is not None:
+                given["others"] = others[number]
+            yield tile, compute(what, given)
+
+    def _is_whole(self, image: tf.Tensor) -> bool:
+        height, width = image.shape[1:3]
+        return bool(height * width <= self._whole_pixels)
 
 
-def _factors(layers: LayerWeights, targets: dict[str, Array]) -> dict[str, Array]:
-    """What each layer's mean squared error is multiplied by."""
+def _cut(maps: Mapping[str, Array], tile: Tile) -> dict[str, Array]:
+    return {layer: values[:, *tile.core_at(stride(layer))] for layer, values in maps.items()}
+
+
+def _guide(masks: tf.Tensor, layer: str) -> Array:
+    """What a layer's features are multiplied by for masks (r, H, W, 1): (r, h, w, 1), of mean square 1."""
+    height, width = (side // stride(layer) for side in masks.shape[1:3])
+    small = np.maximum(resize(masks, height, width), 0)
+    tiny = 1e-12  # a mask of a few pixels may vanish in deep layers
+    guide: Array = np.sqrt(small / np.maximum(small.mean(axis=(1, 2, 3), keepdims=True), tiny))
+    return guide
+
+
+def _energy(target: Array) -> float:
+    return float(np.vdot(target, target)) / target.size
+
+
+def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+    """What each layer's mean squared errors are multiplied by."""
     if isinstance(layers, Mapping):
-        return {layer: np.array(weight, np.float32) for layer, weight in layers.items()}
+        return {layer: np.full_like(energies[layer], weight, np.float32) for layer, weight in layers.items()}
     tiny = 1e-12  # a layer that a flat image leaves silent has no energy to divide by
     return {
-        layer: np.array(1 / (len(layers) * max(float(np.mean(np.square(target))), tiny)), np.float32)
-        for layer, target in targets.items()
+        layer: (1 / (len(layers) * np.maximum(energy, tiny))).astype(np.float32)
+        for layer, energy in energies.items()
     }
+
+
+class _Computation:
+    """What `_trace` has traced, with threads and memory of its own.
+
+    TensorFlow's threads keep what oneDNN has compiled for each shape that they have met, for as long as they
+    live. In a session they live no longer than the objective: memory stays flat over many sizes.
+    """
+
+    def __init__(self, traced: Any) -> None:
+        self._traced = traced
+        self._captured = [tensor.numpy() for tensor in traced.captured_inputs]
+        threads = tf.compat.v1.ConfigProto(use_per_session_threads=True)
+        self._session = tf.compat.v1.Session(graph=traced.graph, config=threads)
+        self._calls: dict[str, Callable[..., Any]] = {}
+        self.close = self._session.close
+
+    def __call__(self, what: str, given: Mapping[str, Any]) -> Any:
+        """That output, of which no more is computed than it needs."""
+        if what not in self._calls:
+            placeholders = [tensor.name for tensor in self._traced.inputs]
+            (inputs,), _ = self._traced.structured_input_signature
+            own = len(placeholders) - len(self._captured)
+            named = tf.nest.pack_sequence_as(inputs, placeholders[:own])
+            needed = tf.nest.flatten({name: named[name] for name in given})
+            outputs = tf.nest.map_structure(lambda tensor: tensor.name, self._traced.structured_outputs[what])
+            self._calls[what] = self._session.make_callable(outputs, [*needed, *placeholders[own:]])
+        return self._calls[what](*tf.nest.flatten(given), *self._captured)
 
 
 @lru_cache(maxsize=8)
 def _trace(
-    backbone: Backbone, content_layers: tuple[str, ...], style_layers: tuple[str, ...], pooling: str
+    backbone: Backbone,
+    content_layers: tuple[str, ...],
+    style_layers: tuple[str, ...],
+    pooling: str,
+    guided: int,
+    whole: bool,
 ) -> Any:
     """What an objective computes, traced once for every picture size and weight.
 
-    A trace per size would cost a second each and stay in memory.
+    `guided` is the number of regions with masks; the image is `whole`, or one of its tiles. A trace per size
+    would cost a second each and stay in memory.
     """
     layers = tuple(dict.fromkeys(content_layers + style_layers))
     tensor = tf.TensorSpec
-    signature = [
-        tensor([1, None, None, 3]),
-        {layer: tensor([1, None, None, None]) for layer in content_layers},
-        {layer: tensor([None, None]) for layer in style_layers},
-        {layer: tensor([]) for layer in content_layers},
-        {layer: tensor([]) for layer in style_layers},
-        tensor([3]),
-    ]
+    signature: dict[str, Any] = {
+        "image": tensor([1, None, None, 3]),
+        "content": {layer: tensor([1, None, None, None]) for layer in content_layers},
+        "style": {layer: tensor([None, None, None]) for layer in style_layers},
+        "content_factors": {layer: tensor([]) for layer in content_layers},
+        "style_factors": {layer: tensor([None]) for layer in style_layers},
+        "weights": tensor([3]),
+    }
+    if guided:
+        signature["guides"] = {layer: tensor([guided, None, None, 1]) for layer in style_layers}
+    if not whole:
+        signature["core"] = tensor([4], tf.int32)  # as in Tile.box
+        signature["size"] = tensor([2], tf.int32)  # height and width of the whole image
+        signature["others"] = {  # "sums" over the other tiles
+            "content": {layer: tensor([]) for layer in content_layers},
+            "style": {layer: tensor([None, None, None]) for layer in style_layers},
+            "tv": tensor([]),
+        }
 
-    @tf.function(input_signature=signature)  # type: ignore[untyped-decorator]
-    def compute(
-        image: tf.Tensor,
-        content_targets: dict[str, tf.Tensor],
-        style_targets: dict[str, tf.Tensor],
-        content_factors: dict[str, tf.Tensor],
-        style_factors: dict[str, tf.Tensor],
-        weights: tf.Tensor,
-    ) -> dict[str, Any]:
+    @tf.function(input_signature=[signature])  # type: ignore[untyped-decorator]
+    def compute(given: dict[str, Any]) -> dict[str, Any]:
+        def core(activation: tf.Tensor, layer: str) -> tf.Tensor:
+            """What of a layer (1, h, w, c) counts here."""
+            if whole:
+                return activation
+            first = given["core"][:2] // stride(layer)
+            last = (given["core"][:2] + given["core"][2:]) // stride(layer)
+            rows, columns = tf.unstack(last - first)
+            return tf.slice(activation, [0, first[0], first[1], 0], [1, rows, columns, activation.shape[-1]])
+
+        def share(activation: tf.Tensor, layer: str) -> tf.Tensor:
+            """Of how much of the layer's positions."""
+            if whole:
+                return 1.0
+            positions = tf.reduce_prod(tf.shape(activation)[1:3]) / tf.reduce_prod(
+                given["size"] // stride(layer)
+            )
+            return tf.cast(positions, tf.float32)
+
+        image = given["image"]
         with tf.GradientTape() as tape:
             tape.watch(image)
-            activations = backbone(image, layers, pooling)
+            activations = {
+                layer: core(activation, layer)
+                for layer, activation in backbone(image, layers, pooling).items()
+            }
             features = {layer: tf.cast(activations[layer], tf.float32) for layer in content_layers}
-            grams = {layer: gram_matrix(activations[layer]) for layer in style_layers}
-            content = tf.add_n(
-                [
-                    content_factors[layer]
-                    * tf.reduce_mean(tf.square(features[layer] - content_targets[layer]))
+            grams = {
+                layer: share(activations[layer], layer) * gram_matrix(activations[layer])
+                for layer in style_layers
+            }
+            sums = {
+                "content": {
+                    layer: share(features[layer], layer)
+                    * tf.reduce_mean(tf.square(features[layer] - given["content"][layer]))
                     for layer in content_layers
-                ]
+                },
+                "style": {
+                    layer: tf.stack(
+                        [
+                            share(activations[layer], layer)
+                            * gram_matrix(activations[layer] * tf.cast(guide, activations[layer].dtype))
+                            for guide in tf.split(given["guides"][layer], guided)
+                        ]
+                        if guided
+                        else [grams[layer]]
+                    )
+                    for layer in style_layers
+                },
+                "tv": total_variation(image)
+                if whole
+                else _share_of_variation(image, given["core"], *tf.unstack(given["size"])),
+            }
+            total_sums = sums if whole else tf.nest.map_structure(tf.add, sums, given["others"])
+            content = tf.add_n(
+                [given["content_factors"][layer] * total_sums["content"][layer] for layer in content_layers]
             )
             style = tf.add_n(
                 [
-                    style_factors[layer] * tf.reduce_mean(tf.square(grams[layer] - style_targets[layer]))
+                    tf.reduce_sum(
+                        given["style_factors"][layer]
+                        * tf.reduce_mean(
+                            tf.square(total_sums["style"][layer] - given["style"][layer]), axis=(1, 2)
+                        )
+                    )
                     for layer in style_layers
                 ]
             )
-            parts = tf.stack([content, style, total_variation(image)])
-            total = tf.reduce_sum(weights * parts)
+            parts = tf.stack([content, style, total_sums["tv"]])
+            total = tf.reduce_sum(given["weights"] * parts)
         losses = tf.concat([parts, [total]], axis=0)  # as in Losses
         return {
             "features": features,
             "grams": grams,
+            "sums": sums,
             "losses": losses,
             "losses_and_gradient": (losses, tape.gradient(total, image)),
         }

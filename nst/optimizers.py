@@ -54,13 +54,15 @@ class LBFGS(_Optimizer[E]):
     A step passes twice over what is remembered, where the two-loop recursion does so more than four times.
     The line search brackets a point of the weak Wolfe conditions by doubling and bisection (Lewis and Overton
     2013); it treats a non-finite loss as one that is too high. `step_size` is the root mean square of the
-    first update's coordinates; later updates find their own length. `memory` is how many are remembered.
+    first update's coordinates; later updates find their own length. `memory` is how many are remembered, or
+    fewer where they would take over a gigabyte.
     """
 
     def __init__(
         self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 8
     ) -> None:
         super().__init__(evaluate, start, step_size)
+        memory = min(memory, max(2, 2**30 // (2 * start.nbytes)))
         # The last `memory` updates s and changes of the gradient y, written round and round (rows not written
         # yet take up no memory); their products with the present gradient, and with each other.
         self._pairs = np.empty((memory, 2, start.size), np.float32)
@@ -175,3 +177,6 @@ def _finite(evaluation: Evaluation) -> bool:
         return bool(
             np.isfinite(evaluation.loss) and np.isfinite(_dot(evaluation.gradient, evaluation.gradient))
         )
+
+
+OPTIMIZERS = {"lbfgs": LBFGS, "adam": Adam}

@@ -2,14 +2,17 @@
 
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import tensorflow as tf
 
 from nst.backbones import Backbone, load_backbone
+from nst.config import TransferConfig
 from nst.records import history_row, run_record
-from nst.transfer import Progress, TransferConfig, TransferError, stylize
+from nst.snapshots import Snapshots
+from nst.transfer import Progress, TransferError, stylize
 
 
 class BusyError(RuntimeError):
@@ -17,27 +20,40 @@ class BusyError(RuntimeError):
 
 
 class Run:
-    """One stylization on its way; `progress` and `history` grow while it runs, and stay when it ends."""
+    """One stylization on its way; `progress`, `history` and `snapshots` grow while it runs, and stay.
 
-    def __init__(self, content: tf.Tensor, style: tf.Tensor, config: TransferConfig) -> None:
+    The images are those of stylize(); `entries` is what its record says of them (see run_record).
+    """
+
+    def __init__(
+        self,
+        content: tf.Tensor,
+        styles: Sequence[tf.Tensor],
+        config: TransferConfig,
+        *,
+        mask: tf.Tensor | None = None,
+        start: tf.Tensor | None = None,
+        entries: Mapping[str, Any] | None = None,
+    ) -> None:
         self.config = config
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
         self.history: list[dict[str, float]] = []
+        self.snapshots = Snapshots()
         self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
-        self._images: tuple[tf.Tensor, ...] = (content, style)
+        self._entries = entries or {}
+        self._images: dict[str, Any] = {"content": content, "style": styles, "mask": mask, "start": start}
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """End the run within one evaluation, or before it begins. What it has painted so far stays."""
         self._stopping.set()
         if self.future.cancel():
-            self._images = ()  # the executor keeps a cancelled run until its turn would have come
+            self._images = {}  # the executor keeps a cancelled run until its turn would have come
 
     def paint(self, seconds: float) -> None:
         """Carry the run out, for at most that many seconds."""
-        content, style = self._images
         self.backbone = load_backbone(self.config.backbone)
         deadline = time.monotonic() + seconds
 
@@ -45,8 +61,9 @@ class Run:
             return self._stopping.is_set() or time.monotonic() > deadline
 
         try:
-            for progress in stylize(content, style, self.config, self.backbone, stop=stop):
+            for progress in stylize(config=self.config, backbone=self.backbone, stop=stop, **self._images):
                 self.history.append(history_row(progress))
+                self.snapshots.add(progress)
                 self.progress = progress
         except TransferError:
             if self.progress is None:
@@ -59,7 +76,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The run record, once the run has ended with a picture."""
         assert self.backbone is not None
-        return run_record(self.config, self.backbone, self.history, self.ended)
+        return run_record(self.config, self.backbone, self.history, self.ended, self._entries)
 
 
 class Line:
@@ -75,15 +92,14 @@ class Line:
         self._runs: list[Run] = []
         self._thread = ThreadPoolExecutor(max_workers=1)
         flat = tf.fill([1, 64, 64, 3], 0.5)
-        self.warm_up = self._begin(Run(flat, flat, TransferConfig(size=64, iterations=1)))
+        self.warm_up = self._begin(Run(flat, [flat], TransferConfig(size=64, iterations=1)))
 
-    def join(self, content: tf.Tensor, style: tf.Tensor, config: TransferConfig) -> Run:
+    def join(self, run: Run) -> Run:
         """Put a run at the end of the line. Raises BusyError where the line is full."""
         self._runs = [run for run in self._runs if not run.future.done()]
         if len(self._runs) >= self._places:
             raise BusyError("Too many people are waiting: please try again in a few minutes.")
-        run = self._begin(Run(content, style, config))
-        self._runs.append(run)
+        self._runs.append(self._begin(run))
         return run
 
     def _begin(self, run: Run) -> Run:

@@ -1,25 +1,21 @@
-"""The whole algorithm on one screen: TransferConfig, Progress and stylize()."""
+"""The whole algorithm on one screen: Progress and stylize()."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import partial
-from numbers import Real
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from nst.backbones import BACKBONES, PRECISIONS, Backbone, load_backbone
-from nst.images import fitted_size, match_colors, resize
-from nst.losses import LayerWeights, Losses, Objective, Targets
-from nst.optimizers import LBFGS, Adam, NonFiniteError, Vector
-
-OPTIMIZERS = {"lbfgs": LBFGS, "adam": Adam}
-
-
-class ConfigError(ValueError):
-    """A setting that can't be used, in one plain sentence that says what to do."""
+from nst.backbones import Backbone, load_backbone
+from nst.canvas import Canvas
+from nst.config import MAX_STYLES, ConfigError, TransferConfig
+from nst.images import resize
+from nst.losses import Losses, Objective, Targets
+from nst.optimizers import OPTIMIZERS, NonFiniteError, Vector
+from nst.scene import Scene, scene_of
 
 
 class TransferError(RuntimeError):
@@ -28,80 +24,6 @@ class TransferError(RuntimeError):
     def __init__(self, message: str, progress: "Progress | None") -> None:
         super().__init__(message)
         self.progress = progress
-
-
-def _number(default: float, low: float, high: float, help: str) -> Any:
-    return field(default=default, metadata={"range": (low, high), "help": help})
-
-
-def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
-    return field(default=default, metadata={"choices": choices, "help": help})
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferConfig:
-    """Every setting of a run; a field's metadata has its "range" or "choices", and its "help".
-
-    Raises ConfigError for a value out of its range.
-    """
-
-    content_weight: float = _number(1.0, 0, 10, "how much the result shows what the content image shows (α)")
-    style_weight: float = _number(100.0, 0.1, 100_000, "how much it is painted as the style image is (β)")
-    tv_weight: float = _number(10.0, 0, 100, "how much speckle is smoothed away (total variation)")
-    size: int = _number(512, 64, 1024, "long side of the result in pixels")
-    iterations: int = _number(120, 1, 1000, "steps over all levels")
-    backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
-    precision: str = _choice(
-        "auto", PRECISIONS, "what it computes with; bfloat16 is faster on processors made for it, and as good"
-    )
-    pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
-    content_layers: LayerWeights = field(
-        default=("block4_conv2",),
-        metadata={"help": "layers of the content loss: names, or a mapping from name to explicit weight"},
-    )
-    style_layers: LayerWeights = field(
-        default=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
-        metadata={"help": "layers of the style loss: names, or a mapping from name to explicit weight"},
-    )
-    optimizer: str = _choice("lbfgs", tuple(OPTIMIZERS), "what changes the pixels")
-    init: str = _choice("content", ("content", "noise"), "what the picture starts as")
-    seed: int = _number(0, 0, 2**31 - 1, "makes a start from noise repeatable")
-
-    def __post_init__(self) -> None:
-        for setting in fields(self):
-            value, name = getattr(self, setting.name), setting.name.replace("_", " ")
-            if "choices" in setting.metadata:
-                choices = setting.metadata["choices"]
-                if value not in choices:
-                    raise ConfigError(f"Please choose the {name} from {', '.join(choices)}.")
-            elif "range" in setting.metadata:
-                low, high = setting.metadata["range"]
-                whole = setting.type is int
-                if not _is_number(value, low, high) or (whole and value != int(value)):
-                    kind = "whole number" if whole else "number"
-                    raise ConfigError(f"Please set the {name} to a {kind} from {low:,} to {high:,}.")
-                object.__setattr__(self, setting.name, int(value) if whole else float(value))
-            else:
-                object.__setattr__(self, setting.name, _clean_layers(name, value))
-
-
-def _clean_layers(name: str, layers: Any) -> LayerWeights:
-    """A copy that nobody else can change, of names in a list or tuple, or of a mapping to weights."""
-    if not isinstance(layers, list | tuple | Mapping) or not all(isinstance(layer, str) for layer in layers):
-        raise ConfigError(f"Please give the {name} as a list of names, or as names with a weight each.")
-    if not layers or len(set(layers)) < len(layers):
-        raise ConfigError(f"Please name at least one of the {name}, and each only once.")
-    if not isinstance(layers, Mapping):
-        return tuple(layers)
-    low, high = 0, 10**12
-    if not all(_is_number(weight, low, high) for weight in layers.values()):
-        raise ConfigError(f"Please give each of the {name} a weight from {low:,} to {high:,}.")
-    return {layer: float(weight) for layer, weight in layers.items()}
-
-
-def _is_number(value: Any, low: float, high: float) -> bool:
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    return number and bool(low <= value <= high)
 
 
 class Level(NamedTuple):
@@ -115,9 +37,11 @@ class Level(NamedTuple):
 class Progress:
     """What one step yields: where the run stands, its losses, and the picture (1, H, W, 3) in [0, 1].
 
-    `level` counts from 1, `step` of `steps` and `evaluations` run over all levels; `seconds` since the start.
+    `level` of `schedule` counts from 1, `step` of `steps` and `evaluations` run over all levels; `seconds`
+    since the start.
     """
 
+    schedule: "tuple[Level, ...]"
     level: int
     size: int
     step: int
@@ -129,26 +53,40 @@ class Progress:
 
 
 _COARSE_STEPS = 40  # more of them hardly change what the next level makes of it
+_LARGE_SIZE = 1024  # pixels; beyond it the brushwork is laid out, and few steps sharpen it
+_LARGE_STEPS = 10
 
 
-def coarse_to_fine(size: int, iterations: int) -> tuple[Level, ...]:
+def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Level, ...]:
     """Sizes that double up to `size`: the coarse ones are cheap and lay the picture out.
 
-    All have the same number of steps as long as the coarse ones need more; the rest goes to the last.
+    All have the same number of steps as long as the coarse ones need more; the rest goes to the last one of
+    up to 1024 pixels. A run that goes on from a picture of `start_size` skips the sizes below it.
     """
     sizes = [size]
-    while sizes[0] >= 256 and len(sizes) < iterations:
-        sizes.insert(0, round(sizes[0] / 2))
-    *coarse, last = sizes
-    steps = min(_COARSE_STEPS, iterations // len(sizes))
-    return *(Level(size, steps) for size in coarse), Level(last, iterations - steps * len(coarse))
+    while sizes[0] >= 256 and (half := round(sizes[0] / 2)) >= start_size and len(sizes) < iterations:
+        sizes.insert(0, half)
+    large = [size for size in sizes[1:] if size > _LARGE_SIZE]
+    *coarse, last = sizes[: len(sizes) - len(large)]
+    share = iterations // len(sizes)
+    large_steps = min(_LARGE_STEPS, share)
+    rest = iterations - large_steps * len(large)
+    steps = min(_COARSE_STEPS, rest // (len(coarse) + 1))
+    return (
+        *(Level(size, steps) for size in coarse),
+        Level(last, rest - steps * len(coarse)),
+        *(Level(size, large_steps) for size in large),
+    )
 
 
-def seconds_left(progress: Progress, config: TransferConfig) -> float:
+def seconds_left(progress: Progress) -> float:
     """Estimate what the rest of the run takes; a step's cost grows a little slower than its pixels."""
     before = 3  # a level's targets, start and first evaluation take about as long as 3 of its steps
-    schedule = coarse_to_fine(config.size, config.iterations)
-    costs: list[float] = [level.size**1.75 for level in schedule for _ in range(before + level.steps)]
+    costs: list[float] = [
+        level.size**1.75 * (2 if level.size > _LARGE_SIZE else 1)  # in tiles
+        for level in progress.schedule
+        for _ in range(before + level.steps)
+    ]
     done = before * progress.level + progress.step
     return progress.seconds * sum(costs[done:]) / sum(costs[:done])
 
@@ -168,51 +106,89 @@ def objective_of(config: TransferConfig, backbone: Backbone) -> Objective:
 
 def stylize(
     content: tf.Tensor,
-    style: tf.Tensor,
+    style: tf.Tensor | Sequence[tf.Tensor],
     config: TransferConfig = TransferConfig(),
     backbone: Backbone | None = None,
     *,
+    mask: tf.Tensor | None = None,
+    start: tf.Tensor | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Paint image `content` as image `style` is painted, both (1, H, W, 3) in [0, 1]; yield every step.
+    """Paint image `content` as `style` is painted, an image or up to four; yield every step.
+
+    Images are (1, H, W, 3) in [0, 1]. What is white in `mask` (1, h, w, 1) is painted; the config's
+    `mask_mode` says what black is for. A run goes on from the picture `start` where there is one.
 
     What is wrong with the arguments is raised at once, as ValueError, ConfigError or WeightsError. Closing
     the iterator ends the run; `stop` is asked before each evaluation and ends it from another thread. Where
     the loss stays non-finite, the iterator raises TransferError with the last good step.
     """
-    for image in (content, style):
-        if image.dtype != tf.float32 or image.shape.rank != 4 or (image.shape[0], image.shape[3]) != (1, 3):
-            raise ValueError(f"An image must be float32 (1, H, W, 3), not {image.dtype.name} {image.shape}.")
+    styles = [style] if isinstance(style, tf.Tensor) else list(style)
+    for image, channels in (*((image, 3) for image in (content, *styles, start)), (mask, 1)):
+        if image is not None and (
+            image.dtype != tf.float32 or image.shape.rank != 4 or image.shape[::3] != (1, channels)
+        ):
+            raise ValueError(
+                f"An image must be float32 (1, H, W, {channels}), not {image.dtype.name} {image.shape}."
+            )
+    _check_styles(len(styles), config, mask)
     backbone = backbone or load_backbone(config.backbone)
     if not {*config.content_layers, *config.style_layers} <= {*backbone.layers}:
         raise ConfigError(f"Please name layers that {backbone.name} has: {', '.join(backbone.layers)}.")
-    return _levels(content, style, config, backbone, stop)
+    return _levels(partial(scene_of, content, styles, mask, config), start, config, backbone, stop)
+
+
+def _check_styles(number: int, config: TransferConfig, mask: tf.Tensor | None) -> None:
+    if not 1 <= number <= MAX_STYLES:
+        raise ConfigError(f"Please give one to {MAX_STYLES} style images.")
+    if config.style_blend and len(config.style_blend) != number:
+        raise ConfigError(
+            "Please give as many weights as style images, or none to blend them in equal shares."
+        )
+    if mask is None:
+        return
+    if float(tf.reduce_max(mask)) < 0.5 / 255:
+        raise ConfigError("The mask is black all over: please make white what is to be painted.")
+    if config.mask_mode == "styles":
+        if number != 2:
+            raise ConfigError(
+                "Please give two style images: one for the mask's white, and one for its black."
+            )
+        if float(tf.reduce_min(mask)) > 1 - 0.5 / 255:
+            raise ConfigError("The mask is white all over: please make black what the second style is for.")
 
 
 def _levels(
-    content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone, stop: Callable[[], bool]
+    set_scene: Callable[[], Scene],
+    picture: tf.Tensor | None,
+    config: TransferConfig,
+    backbone: Backbone,
+    stop: Callable[[], bool],
 ) -> Iterator[Progress]:
     began = time.perf_counter()
+    schedule = coarse_to_fine(
+        config.size, config.iterations, 0 if picture is None else max(picture.shape[1:3])
+    )
+    scene, progress, first_step = set_scene(), None, 1
     with closing(objective_of(config, backbone)) as objective:
-        content, style = _fitted(content, config.size), _fitted(style, config.size)
-        recolored = match_colors(content, style)
-        progress = None
-        first_step = 1
-        for number, level in enumerate(coarse_to_fine(config.size, config.iterations), start=1):
-            targets = objective.targets(_fitted(content, level.size), _fitted(style, level.size))
-            guide = _fitted(recolored, level.size)
-            if progress is not None:
-                start = _handed_up(progress.image, guide)
+        for number, level in enumerate(schedule, start=1):
+            here = scene.at(level.size)
+            targets = objective.targets(here.read, *here.regions)
+            canvas = here.canvas(config)
+            if picture is not None:
+                start = _handed_up(picture, here.guide)
             elif config.init == "noise":
-                start = tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
+                start = tf.random.stateless_uniform(here.guide.shape, seed=(config.seed, 0))
             else:
-                start = guide
-            evaluate = partial(_evaluate, objective, targets, guide.shape, stop)
+                start = here.guide
+            evaluate = partial(_evaluate, objective, targets, canvas, stop)
             try:
                 for step, evaluation in enumerate(
-                    _descend(evaluate, start, level.steps, config), start=first_step
+                    _descend(evaluate, canvas.numbers_of(start), level.steps, config), start=first_step
                 ):
+                    picture = canvas.picture(evaluation.image)
                     progress = Progress(
+                        schedule=schedule,
                         level=number,
                         size=level.size,
                         step=step,
@@ -220,7 +196,7 @@ def _levels(
                         evaluations=objective.evaluations,
                         losses=evaluation.losses,
                         seconds=time.perf_counter() - began,
-                        image=tf.clip_by_value(evaluation.image, 0, 1),
+                        image=picture,
                     )
                     yield progress
             except _StoppedError:
@@ -231,11 +207,6 @@ def _levels(
                 )
                 raise TransferError(sentence, progress) from error
             first_step += level.steps
-
-
-def _fitted(image: tf.Tensor, long_side: int) -> tf.Tensor:
-    height, width = image.shape[1:3]
-    return resize(image, *fitted_size(height, width, long_side))
 
 
 def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> tf.Tensor:
@@ -256,45 +227,34 @@ class _StoppedError(Exception):
 
 
 def _evaluate(
-    objective: Objective, targets: Targets, shape: tf.TensorShape, stop: Callable[[], bool], point: Vector
+    objective: Objective, targets: Targets, canvas: Canvas, stop: Callable[[], bool], numbers: tf.Tensor
 ) -> _Evaluation:
     if stop():
         raise _StoppedError
-    latent = tf.reshape(point, shape)
     with tf.GradientTape() as tape:
-        tape.watch(latent)
-        image = _to_pixels(latent)
+        tape.watch(numbers)
+        image = canvas.image(numbers)
     losses, gradient = objective(image, targets)
-    slope = tape.gradient(image, latent, output_gradients=gradient)
+    slope = tape.gradient(image, numbers, output_gradients=gradient)
     return _Evaluation(losses.total, slope.numpy().ravel(), losses, image)
 
 
-# A sigmoid keeps the pixels in range while they are optimised, so that the picture people get is the one that
-# was optimised. Its headroom lets black and white be reached, and is less than half an 8-bit step.
-_HEADROOM = 0.0019
-
-
-def _to_pixels(latent: tf.Tensor) -> tf.Tensor:
-    return tf.sigmoid(latent) * (1 + 2 * _HEADROOM) - _HEADROOM
-
-
-def _from_pixels(image: tf.Tensor) -> tf.Tensor:
-    share = tf.clip_by_value((image + _HEADROOM) / (1 + 2 * _HEADROOM), _HEADROOM / 2, 1 - _HEADROOM / 2)
-    return tf.math.log(share / (1 - share))
-
-
 def _descend(
-    evaluate: Callable[[Vector], _Evaluation], start: tf.Tensor, steps: int, config: TransferConfig
+    evaluate: Callable[[tf.Tensor], _Evaluation], start: tf.Tensor, steps: int, config: TransferConfig
 ) -> Iterator[_Evaluation]:
     """Up to `steps` evaluations, each accepted by the optimiser; once the loss can't be lowered, no more.
 
     After a non-finite loss it goes on from the last good one with a fresh memory and smaller steps; after a
     second one it raises NonFiniteError.
     """
-    point = _from_pixels(start).numpy().ravel()
+
+    def at(point: Vector) -> _Evaluation:
+        return evaluate(tf.reshape(point, start.shape))
+
+    point = start.numpy().ravel()
     for step_size in (0.1, 0.01):
         try:
-            optimizer = OPTIMIZERS[config.optimizer](evaluate, point, step_size=step_size)
+            optimizer = OPTIMIZERS[config.optimizer](at, point, step_size=step_size)
             moved = True
             while moved and steps > 0:
                 moved, steps, point = optimizer.step(), steps - 1, optimizer.point

@@ -14,13 +14,22 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
+from nst.config import TransferConfig
+from nst.images import load_image, to_uint8
+from nst.presets import PRESETS
+from nst.records import restored_config
 from nst.runners import Line
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTO = EXAMPLES / "content" / "chenonceau.jpg"
 PAINTING = EXAMPLES / "style" / "hokusai-great-wave.jpg"
+OTHER_PAINTING = EXAMPLES / "style" / "munch-the-scream.jpg"
 QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16-hed", "api_name": "/stylize"}
-API_ORDER = [name for name in inspect.signature(app.Page.stylize).parameters if name in app.SETTINGS]
+API_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(app.Page.stylize).parameters.items()
+    if name not in ("self", "request", "content", "style")
+}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -60,7 +69,7 @@ def test_stylize_gives_the_picture_and_its_record(client):
 def test_every_setting_has_a_name_in_the_api(client):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/stylize"]
     names = {parameter["parameter_name"] for parameter in endpoint["parameters"]}
-    assert names == {"content", "style"} | {*app.SETTINGS}
+    assert names == {"content", "style", "more_styles", "mask", "start", "preset"} | {*app.SETTINGS}
     assert "run record" in endpoint["description"]
 
 
@@ -69,6 +78,11 @@ def test_every_setting_reaches_the_run(client):
         "content_weight": 2.0,
         "style_weight": 300.0,
         "tv_weight": 3.0,
+        "style_blend": [1.0, 3.0],
+        "style_scale": 0.5,
+        "colors": "matched",
+        "mask_mode": "styles",
+        "strength": 0.5,
         "size": 72,
         "iterations": 2,
         "backbone": "vgg16-hed",
@@ -82,9 +96,63 @@ def test_every_setting_reaches_the_run(client):
     }
     assert settings.keys() == app.SETTINGS.keys()
     assert all(value != getattr(app.DEFAULTS, name) for name, value in settings.items())
-    _, record = paint(client, **settings)
+    _, record = paint(client, more_styles=[handle_file(OTHER_PAINTING)], **settings)
     assert record["config"] == settings
     assert record["precision"] == "float32"
+
+
+def test_further_images_reach_the_run_and_its_record(client, tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:, 32:] = 255
+    Image.fromarray(mask).save(tmp_path / "half.png")
+    start, _ = paint(client, iterations=1)
+    picture, record = paint(
+        client,
+        more_styles=[handle_file(OTHER_PAINTING)],
+        mask=handle_file(tmp_path / "half.png"),
+        start=handle_file(start),
+    )
+    photo = np.asarray(to_uint8(load_image(PHOTO, long_side=64)))
+    painted = np.asarray(Image.open(picture))
+    assert np.array_equal(painted[:, :32], photo[:, :32])
+    assert np.abs(painted[:, 32:].astype(int) - photo[:, 32:]).mean() > 5
+    images = record["images"]
+    assert images["content"]["name"] == PHOTO.name
+    assert [entry["name"] for entry in images["styles"]] == [PAINTING.name, OTHER_PAINTING.name]
+    assert images["mask"]["name"] == "half.png"
+    assert re.fullmatch("[0-9a-f]{64}", images["start"]["sha256"])
+
+
+def test_a_preset_gives_what_is_not_set(client):
+    preset = PRESETS["light-wash"]
+    assert preset.style_weight not in (app.DEFAULTS.style_weight, 333)
+    assert paint(client, preset="light-wash")[1]["config"]["style_weight"] == preset.style_weight
+    _, record = paint(client, preset="light-wash", style_weight=333)
+    assert record["config"]["style_weight"] == 333
+
+
+def test_the_picture_holds_its_settings(client):
+    picture, record = paint(client, style_weight=50, colors="luminance")
+    assert restored_config(picture) == TransferConfig(**record["config"])
+    assert restored_config(picture).colors == "luminance"
+
+
+def test_strength_zero_gives_the_photo(client):
+    picture, _ = paint(client, strength=0)
+    assert np.array_equal(np.asarray(Image.open(picture)), to_uint8(load_image(PHOTO, long_side=64)))
+
+
+@pytest.mark.parametrize(("shade", "word"), [(0, "black"), (255, "white")])
+def test_a_mask_without_a_use_gets_one_plain_sentence(client, tmp_path, shade, word):
+    Image.new("L", (64, 48), shade).save(tmp_path / "flat.png")
+    with pytest.raises(AppError) as error:
+        paint(
+            client,
+            mask=handle_file(tmp_path / "flat.png"),
+            mask_mode="styles",
+            more_styles=[handle_file(OTHER_PAINTING)],
+        )
+    assert re.fullmatch(rf"The mask is {word} all over: please [^\n<]*\.", str(error.value))
 
 
 def test_the_example_images_are_turned_scaled_and_kept_apart(client):
@@ -125,6 +193,19 @@ BAD_SETTINGS = [
     ("style_layers", ["block1_conv1"] * 2),
     ("content_layers", {"block4_conv2": -1}),
     ("content_layers", "block4_conv2"),
+    ("size", app.PAGE_SIZE + 1),
+    ("style_blend", [1, 2]),
+    ("style_blend", [0]),
+    ("style_blend", [-1]),
+    ("style_blend", "1,2"),
+    ("style_scale", 3),
+    ("colors", "sepia"),
+    ("mask_mode", None),
+    ("strength", 1.5),
+    ("preset", "masterpiece"),
+    ("preset", ["poster"]),
+    ("more_styles", "many"),
+    ("more_styles", [handle_file(OTHER_PAINTING)] * 4),
 ]
 
 
@@ -155,7 +236,7 @@ def uploaded(server: str, path: Path) -> dict:
 def raw_error(server: str, settings: dict, value: str, files: list | None = None) -> str:
     """What the server answers to a request whose JSON has `value` where `settings` say VALUE."""
     sent = files or [uploaded(server, path) for path in (PHOTO, PAINTING)]
-    arguments = [settings.get(name, getattr(app.DEFAULTS, name)) for name in API_ORDER]
+    arguments = [settings.get(name, default) for name, default in API_DEFAULTS.items()]
     body = json.dumps({"data": [*sent, *arguments]}).replace('"VALUE"', value)
     event = httpx.post(f"{server}gradio_api/call/stylize", content=body, headers=JSON).json()["event_id"]
     lines = httpx.get(f"{server}gradio_api/call/stylize/{event}", timeout=60).text.strip().splitlines()

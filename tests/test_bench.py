@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from nst import bench
 from nst.bench import ADAM, PAIRS, SCIPY, UNIT_STEP, Judged, Result, Task, Watch
+from nst.config import TransferConfig
 from nst.images import resize
-from nst.transfer import TransferConfig
 
 REFERENCES = (SCIPY, UNIT_STEP, ADAM)
 

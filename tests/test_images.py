@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from nst import images
 from nst.images import (
+    MAX_METADATA,
+    METADATA_KEYWORD,
     ImageError,
     fitted_size,
     from_uint8,
     load_image,
     match_colors,
+    read_metadata,
     resize,
     save_image,
     to_uint8,
@@ -45,10 +49,10 @@ def pixels(source, **options) -> np.ndarray:
     return to_uint8(load_image(source, **options)).astype(int)
 
 
-def refusal(source) -> str:
+def refusal(source, by=load_image) -> str:
     """The sentence that a visitor reads."""
     with pytest.raises(ImageError) as caught:
-        load_image(source)
+        by(source)
     sentence = str(caught.value)
     assert sentence[0].isupper()
     assert sentence.endswith(".")
@@ -169,6 +173,13 @@ def test_odd_exif_entries_do_not_hide_the_orientation(photo):
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_a_damaged_exif_block_does_not_cost_the_picture(photo, form, exif):
     assert pixels(encoded(photo, form, exif=exif)).shape == (72, 96, 3)
+
+
+@pytest.mark.parametrize("name", ["icc_profile", "transparency", "exif", "xmp", "Raw profile type exif"])
+def test_texts_under_odd_names_do_not_cost_the_picture(photo, name):
+    text = PngImagePlugin.PngInfo()
+    text.add_text(name, "what\never\nthis\nis")
+    assert np.array_equal(pixels(encoded(photo, "PNG", pnginfo=text)), photo)
 
 
 # Transparency, on white
@@ -674,7 +685,16 @@ def test_detail_lost_on_the_way_down_is_small_for_a_photo():
 
 @pytest.mark.parametrize(
     ("ending", "form", "tolerance"),
-    [(".png", "PNG", 0), (".jpg", "JPEG", 4), (".jpeg", "JPEG", 4), (".webp", "WEBP", 4), (".PNG", "PNG", 0)],
+    [
+        (".png", "PNG", 0),
+        (".jpg", "JPEG", 4),
+        (".jpeg", "JPEG", 4),
+        (".webp", "WEBP", 4),
+        (".tif", "TIFF", 1),
+        (".tiff", "TIFF", 1),
+        (".PNG", "PNG", 0),
+        (".ome.tif", "TIFF", 1),
+    ],
 )
 def test_the_ending_names_the_format(tmp_path, ending, form, tolerance):
     image = load_image(PHOTO, long_side=128)
@@ -698,19 +718,198 @@ def test_other_endings_are_refused_and_nothing_is_written(tmp_path, name):
         save_image(tf.zeros((1, 32, 32, 3)), tmp_path / name)
     assert (
         str(caught.value)
-        == "Pictures are saved as .png, .jpg, .jpeg, .webp: please use one of these endings."
+        == "Pictures are saved as .png, .jpg, .jpeg, .webp, .tif, .tiff: please use one of these endings."
     )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    for path in tmp_path / "missing" / "picture.png", tmp_path / "folder.png":
+    (tmp_path / "folder.tif").mkdir()
+    for name in "missing/picture.png", "folder.png", "missing/picture.tif", "folder.tif":
         with pytest.raises(ImageError) as caught:
-            save_image(tf.zeros((1, 32, 32, 3)), path)
+            save_image(tf.zeros((1, 32, 32, 3)), tmp_path / name)
         assert (
             str(caught.value) == "The picture cannot be saved: check that the folder exists and is writable."
         )
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_what_is_saved_without_loss_has_the_same_pixels_when_it_is_loaded(tmp_path, ending):
+    levels = np.random.default_rng(1).permuted(np.arange(256).repeat(64).reshape(1, -1).repeat(3, 0), axis=1)
+    saved = levels.T.reshape(128, 128, 3).astype(np.uint8)  # every level, in every channel, among all others
+    save_image(from_uint8(saved), tmp_path / f"picture{ending}")
+    assert np.array_equal(pixels(tmp_path / f"picture{ending}"), saved)
+
+
+def test_a_tiff_has_16_bits_a_channel(tmp_path):
+    image = tf.linspace(tf.fill((64, 3), -0.1), tf.fill((64, 3), 1.1), 5000, axis=0)[tf.newaxis]
+    save_image(image, tmp_path / "picture.tif", metadata="about")
+    found = tifffile.imread(tmp_path / "picture.tif")
+    assert found.dtype == np.uint16
+    np.testing.assert_allclose(found, 65535 * np.clip(image[0], 0, 1), atol=0.51)
+    assert len(np.unique(found)) > 4000
+    assert (tmp_path / "picture.tif").stat().st_size < found.nbytes / 10
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".tif"])
+def test_what_is_saved_says_that_it_is_srgb(tmp_path, ending):
+    save_image(load_image(PHOTO, long_side=64), tmp_path / f"picture{ending}")
+    profile = io.BytesIO(Image.open(tmp_path / f"picture{ending}").info["icc_profile"])
+    assert ImageCms.getProfileDescription(ImageCms.getOpenProfile(profile)).startswith("sRGB")
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_a_higher_quality_is_nearer_to_the_picture_in_a_larger_file(tmp_path, ending):
+    image, path = load_image(PHOTO, long_side=128), tmp_path / f"picture{ending}"
+    sizes, errors = [], []
+    for options in {"quality": 1}, {"quality": 60}, {}, {"quality": 100}:  # the default is 95
+        save_image(image, path, **options)
+        sizes.append(path.stat().st_size)
+        errors.append(np.abs(pixels(path) - to_uint8(image)).mean())
+    assert sizes == sorted({*sizes})
+    assert errors == sorted({*errors}, reverse=True)
+
+
+@pytest.mark.parametrize("quality", [0, 101, -5, 80.5, float("nan"), "90", None])
+def test_any_other_quality_is_refused_and_nothing_is_written(tmp_path, quality):
+    for ending in ".png", ".jpg", ".tif":
+        with pytest.raises(ImageError) as caught:
+            save_image(tf.zeros((1, 32, 32, 3)), tmp_path / f"picture{ending}", quality=quality)
+        assert str(caught.value) == "Please set the quality to a whole number from 1 to 100."
+    assert list(tmp_path.iterdir()) == []
+
+
+# Metadata
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("text", ['{"a": [1, 2.5e-7, "\\u03b1"]}', "two\nlines", "x" * MAX_METADATA])
+def test_metadata_comes_back_as_it_was_saved(tmp_path, ending, text):
+    image, path = load_image(PHOTO, long_side=64), tmp_path / f"picture{ending}"
+    save_image(image, path, metadata=text)
+    assert read_metadata(path) == read_metadata(str(path)) == text
+    with path.open("rb") as file:
+        file.seek(100)
+        assert read_metadata(file) == text
+        assert not file.closed
+    assert np.array_equal(pixels(path), to_uint8(image))
+
+
+def test_a_png_keeps_any_text_compressed_and_a_tiff_only_ascii(tmp_path):
+    image, text = load_image(PHOTO, long_side=64), "α and β\0" * 10_000
+    for name, metadata in ("with.png", text), ("without.png", None), ("picture.tif", text):
+        save_image(image, tmp_path / name, metadata=metadata)
+    assert read_metadata(tmp_path / "with.png") == text
+    assert read_metadata(tmp_path / "picture.tif") is None
+    sizes = [(tmp_path / name).stat().st_size for name in ("with.png", "without.png")]
+    assert sizes[0] < sizes[1] + 2_000
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".jpg", ".webp"])
+def test_a_picture_saved_without_metadata_has_none(tmp_path, ending):
+    path = tmp_path / f"picture{ending}"
+    save_image(load_image(PHOTO, long_side=64), path)
+    assert read_metadata(path) is None
+    if ending in (".jpg", ".webp"):
+        save_image(load_image(PHOTO, long_side=64), path, metadata="not kept by this format")
+        assert read_metadata(path) is None
+
+
+def test_what_others_wrote_into_a_picture_is_not_taken_for_metadata(photo, tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("parameters", "a castle")
+    assert read_metadata(encoded(photo, "PNG", pnginfo=text)) is None
+    assert read_metadata(encoded(photo, "TIFF", description="a castle", software="camera")) is None
+    assert read_metadata(encoded(photo, "GIF", comment="a castle")) is None
+    assert read_metadata(PHOTO) is None
+
+
+@pytest.mark.parametrize("shape", [fitted_size(32, 128, 64), fitted_size(100, 800, 500)])
+def test_metadata_is_read_from_results_that_are_too_small_or_narrow_to_be_painted(tmp_path, shape):
+    save_image(tf.zeros((1, *shape, 3)), tmp_path / "picture.png", metadata="about")
+    assert read_metadata(tmp_path / "picture.png") == "about"
+    assert "too small" in refusal(tmp_path / "picture.png") or "too long" in refusal(tmp_path / "picture.png")
+
+
+def test_too_much_metadata_is_refused_and_nothing_is_written(tmp_path):
+    for ending in ".png", ".tif":
+        with pytest.raises(ImageError, match=r"^The picture cannot be saved: there is too much text"):
+            save_image(tf.zeros((1, 32, 32, 3)), tmp_path / f"p{ending}", metadata="x" * (MAX_METADATA + 1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_chunk(photo: Image.Image, kind: bytes, body: bytes, place: str) -> bytes:
+    """A PNG file with one more chunk before or after its pixels."""
+    file = encoded(photo, "PNG").getvalue()
+    at = file.index(b"IDAT") - 4 if place == "before" else file.rindex(b"IEND") - 4
+    return file[:at] + png_chunk(kind, METADATA_KEYWORD.encode() + b"\0" + body) + file[at:]
+
+
+PLAIN, COMPRESSED = b"\0\0\0\0", b"\1\0\0\0"  # how the body of an iTXt chunk goes on after its keyword
+TOO_MUCH = "The image has too much text with it: please use the file as it was first saved."
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"iTXt", PLAIN + b"about"),
+        (b"iTXt", COMPRESSED + zlib.compress(b"about")),
+        (b"zTXt", b"\0" + zlib.compress(b"about")),
+        (b"tEXt", b"about"),
+    ],
+)
+def test_metadata_may_stand_before_or_after_the_pixels(photo, kind, body, place):
+    assert read_metadata(io.BytesIO(with_chunk(photo, kind, body, place))) == "about"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize(
+    ("kind", "body", "sentence"),
+    [
+        (b"iTXt", PLAIN + b"a" * (MAX_METADATA + 1), TOO_MUCH),
+        (b"tEXt", b"a" * (MAX_METADATA + 1), TOO_MUCH),
+        (b"tEXt", b"a" * 70_000_000, DAMAGED),
+        (b"iTXt", COMPRESSED + zlib.compress(b"a" * 50_000_000), DAMAGED),
+        (b"zTXt", b"\0" + zlib.compress(b"a" * 50_000_000), DAMAGED),
+    ],
+    ids=["iTXt", "tEXt", "longest", "iTXt bomb", "zTXt bomb"],
+)
+def test_metadata_of_hostile_size_is_refused(photo, kind, body, sentence, place):
+    assert refusal(io.BytesIO(with_chunk(photo, kind, body, place)), read_metadata) == sentence
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("body", [COMPRESSED + b"no zlib", PLAIN + b"\xff", b"", b"\1"])
+def test_damaged_metadata_is_none(photo, body, place):
+    assert read_metadata(io.BytesIO(with_chunk(photo, b"iTXt", body, place))) is None
+
+
+def test_metadata_of_what_is_no_readable_image_is_refused(photo, tmp_path):
+    assert "cannot be opened" in refusal(tmp_path / "missing.png", read_metadata)
+    assert refusal(io.BytesIO(b"just some words"), read_metadata) == UNREADABLE
+    assert refusal(io.BytesIO(png_header(10_000, 5_001)), read_metadata) == TOO_LARGE
+    file = with_chunk(photo, b"iTXt", PLAIN + b"about", "before")
+    for part in 0.2, 0.5, 0.9:
+        assert refusal(io.BytesIO(file[: int(part * len(file))]), read_metadata) in (DAMAGED, UNREADABLE)
+
+
+def test_damaged_files_end_in_text_or_none_or_in_a_sentence(tmp_path):
+    chance = random.Random(2)
+    for ending in ".png", ".tif":
+        save_image(load_image(PHOTO, long_side=64), tmp_path / f"picture{ending}", metadata="about" * 50)
+    files = [(tmp_path / f"picture{ending}").read_bytes() for ending in (".png", ".tif")]
+    outcomes = set()
+    for _ in range(300):
+        file = bytearray(chance.choice(files))
+        for _ in range(chance.choice((1, 3, 10))):
+            file[chance.randrange(min(len(file), 1500))] = chance.randrange(256)  # where the headers are
+        try:
+            outcomes.add(type(read_metadata(io.BytesIO(bytes(file)))))
+        except ImageError:
+            outcomes.add(ImageError)
+    assert outcomes == {str, type(None), ImageError}
 
 
 # Colours

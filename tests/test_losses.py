@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst.images import resize
-from nst.losses import Objective, gram_matrix, total_variation
+from nst.catalog import BUNDLED as EXAMPLES
+from nst.images import load_image, resize
+from nst.losses import Objective, Region, gram_matrix, total_variation
 
 CONTENT = ("block3_conv2", "block4_conv2")
 STYLE = ("block1_conv1", "block3_conv1", "block5_conv1")
@@ -21,7 +22,7 @@ def mixture(photo, painting) -> tf.Tensor:
 
 
 def an_objective(
-    backbone, pooling="max", content=CONTENT, style=STYLE, weights=(2.0, 30.0, 7.0)
+    backbone, pooling="max", content=CONTENT, style=STYLE, weights=(2.0, 30.0, 7.0), **limits
 ) -> Objective:
     content_weight, style_weight, tv_weight = weights
     return Objective(
@@ -32,6 +33,7 @@ def an_objective(
         style_weight=style_weight,
         tv_weight=tv_weight,
         pooling=pooling,
+        **limits,
     )
 
 
@@ -148,7 +150,7 @@ def test_with_layer_names_each_part_is_divided_by_its_targets_energy(
     backbone, photo, painting, mixture, pooling
 ):
     objective = an_objective(backbone, pooling)
-    losses, gradient = objective(mixture, objective.targets(photo, painting))
+    losses, gradient = objective(mixture, objective.targets(photo, Region([painting])))
 
     features = in_numpy(backbone(mixture, CONTENT + STYLE, pooling))
     wanted = in_numpy(backbone(photo, CONTENT, pooling))
@@ -175,7 +177,7 @@ def test_with_explicit_weights_it_is_gatys_objective(backbone, photo, painting, 
     content_layers = dict.fromkeys(CONTENT, 1.0)
     style_layers = {name: 1000 / count**2 for name, count in channels.items()}
     objective = an_objective(backbone, pooling, content_layers, style_layers, (1.0, 1.0, 0.0))
-    losses, _ = objective(mixture, objective.targets(photo, painting))
+    losses, _ = objective(mixture, objective.targets(photo, Region([painting])))
 
     features = in_numpy(backbone(mixture, CONTENT + STYLE, pooling))
     wanted = in_numpy(backbone(photo, CONTENT, pooling))
@@ -193,14 +195,16 @@ def test_a_layer_may_serve_content_and_style(backbone, photo, painting, mixture)
     shared, alone = ("block2_conv1",), ("block3_conv1",)
     both = an_objective(backbone, content=shared, style=shared)
     apart = an_objective(backbone, content=shared, style=alone)
-    content = both(mixture, both.targets(photo, painting))[0].content
-    assert content == pytest.approx(apart(mixture, apart.targets(photo, painting))[0].content, rel=1e-5)
+    content = both(mixture, both.targets(photo, Region([painting])))[0].content
+    assert content == pytest.approx(
+        apart(mixture, apart.targets(photo, Region([painting])))[0].content, rel=1e-5
+    )
 
 
 def test_in_bfloat16_losses_and_gradient_are_about_the_same(backbone, photo, painting, mixture):
     exact, rounded = an_objective(backbone), an_objective(backbone.at("bfloat16"))
-    losses, gradient = rounded(mixture, rounded.targets(photo, painting))
-    expected_losses, expected_gradient = exact(mixture, exact.targets(photo, painting))
+    losses, gradient = rounded(mixture, rounded.targets(photo, Region([painting])))
+    expected_losses, expected_gradient = exact(mixture, exact.targets(photo, Region([painting])))
     np.testing.assert_allclose(losses, expected_losses, rtol=0.02)
     assert gradient.dtype == tf.float32
     assert off(gradient, expected_gradient) < 0.2  # ReLUs and maxima that rounding decides otherwise
@@ -209,7 +213,7 @@ def test_in_bfloat16_losses_and_gradient_are_about_the_same(backbone, photo, pai
 @pytest.mark.parametrize("weights", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 100.0, 10.0)])
 def test_the_gradient_is_the_slope_of_the_total(backbone, photo, painting, mixture, weights):
     objective = an_objective(backbone, weights=weights)
-    targets = objective.targets(photo, painting)
+    targets = objective.targets(photo, Region([painting]))
     _, gradient = objective(mixture, targets)
     for direction in (gradient, photo - mixture):
         step = 0.01 * direction / tf.norm(direction)  # about 0.0001 a value: further off the loss bends
@@ -219,7 +223,7 @@ def test_the_gradient_is_the_slope_of_the_total(backbone, photo, painting, mixtu
 
 def test_a_picture_that_is_its_own_target_has_no_loss(backbone, photo):
     objective = an_objective(backbone)
-    losses, _ = objective(photo, objective.targets(photo, photo))
+    losses, _ = objective(photo, objective.targets(photo, Region([photo])))
     assert losses.content == pytest.approx(0, abs=1e-9)
     assert losses.style == pytest.approx(0, abs=1e-9)
     assert losses.total == pytest.approx(7 * losses.tv)
@@ -231,7 +235,7 @@ def test_flat_images_have_finite_losses(backbone, photo, value):
     flat = tf.fill(photo.shape, value)
     objective = an_objective(backbone)
     for image, content, style in ((flat, flat, flat), (flat, photo, photo), (photo, flat, flat)):
-        losses, gradient = objective(image, objective.targets(content, style))
+        losses, gradient = objective(image, objective.targets(content, Region([style])))
         assert np.isfinite(losses).all()
         assert np.isfinite(gradient).all()
 
@@ -244,7 +248,7 @@ def test_a_layer_that_stays_silent_adds_nothing(backbone, photo, painting):
         weights={**backbone.weights, "block2_conv1": (0 * kernel, 0 * bias)},
     )
     objective = an_objective(silent, content=("block2_conv1",), style=("block2_conv1",))
-    losses, gradient = objective(photo, objective.targets(photo, painting))
+    losses, gradient = objective(photo, objective.targets(photo, Region([painting])))
     assert losses[:2] == (0, 0)
     assert np.isfinite(gradient).all()
 
@@ -259,16 +263,93 @@ def test_one_trace_serves_every_size_and_every_weight(backbone, photo, painting)
     for objective in (first, second):
         for size in ((48, 64), (31, 50)):
             content = resize(photo, *size)
-            losses, gradient = objective(content, objective.targets(content, painting))
+            losses, gradient = objective(content, objective.targets(content, Region([painting])))
             assert gradient.shape == content.shape
             assert losses.content == pytest.approx(0, abs=1e-9)
-    assert first._traced is second._traced
+    computations = [objective._computations[0, True] for objective in (first, second)]
+    assert computations[0]._traced is computations[1]._traced
 
 
 def test_evaluations_are_counted(backbone, photo, painting):
     objective = an_objective(backbone)
-    targets = objective.targets(photo, painting)
+    targets = objective.targets(photo, Region([painting]))
     assert objective.evaluations == 0
     for count in (1, 2, 3):
         objective(photo, targets)
         assert objective.evaluations == count
+
+
+# Several styles, regions, tiles
+
+
+def half_mask(photo: tf.Tensor) -> tf.Tensor:
+    """White at the left, black at the right, with a grey column in between."""
+    _, height, width, _ = photo.shape
+    columns = np.clip(width / 2 - np.arange(width) + 0.5, 0, 1).astype(np.float32)
+    return tf.constant(np.tile(columns, (height, 1))[np.newaxis, ..., np.newaxis])
+
+
+def test_the_gram_matrices_of_several_styles_are_blended_by_weight(backbone, photo, painting):
+    objective = an_objective(backbone)
+    both = objective.targets(photo, Region([photo, painting], [1.0, 3.0]))
+    alone = [objective.targets(photo, Region([style])) for style in (photo, painting)]
+    for layer in STYLE:
+        expected = 0.25 * alone[0].style[layer] + 0.75 * alone[1].style[layer]
+        np.testing.assert_allclose(both.style[layer], expected, rtol=1e-5, atol=1e-6 * expected.max())
+
+
+def test_regions_have_a_gram_matrix_each_of_what_their_mask_shows(backbone, photo, painting, mixture):
+    """Each is divided by its target's energy, and counts by its area."""
+    mask = half_mask(photo)
+    regions = Region([painting], mask=mask), Region([photo], mask=1 - mask)
+    objective = an_objective(backbone)
+    losses, _ = objective(mixture, objective.targets(photo, *regions))
+
+    features = backbone(mixture, STYLE)
+    style = 0.0
+    for region in regions:
+        (target,) = region.styles
+        painted = in_numpy(backbone(target, STYLE))
+        for layer in STYLE:
+            _, height, width, channels = features[layer].shape
+            share = np.maximum(resize(region.mask, height, width), 0).astype(np.float64).reshape(-1, 1)
+            rows = np.asarray(features[layer], np.float64).reshape(-1, channels)
+            guided = (share * rows).T @ rows / share.sum()
+            wanted = gram(painted[layer])
+            area = float(tf.reduce_mean(region.mask))
+            style += area * np.mean((guided - wanted) ** 2) / np.mean(wanted**2) / len(STYLE)
+    assert losses.style == pytest.approx(style, rel=1e-4)
+
+
+def test_a_white_mask_is_no_mask(backbone, photo, painting, mixture):
+    objective = an_objective(backbone)
+    white = Region([painting], mask=tf.ones([*photo.shape[:3], 1]))
+    losses, gradient = objective(mixture, objective.targets(photo, white))
+    expected_losses, expected_gradient = objective(mixture, objective.targets(photo, Region([painting])))
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    assert off(gradient, expected_gradient) < 1e-5
+
+
+@pytest.mark.parametrize("pooling", ["max", "avg"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_tiles_give_the_losses_and_the_gradient_of_the_whole(backbone, masked, pooling):
+    """At 512 pixels, to float32 accuracy; the height is no multiple of any tile's or pooling's."""
+    content = load_image(EXAMPLES / "content" / "berlin-cathedral.jpg", long_side=512)[:, :331]
+    style = load_image(EXAMPLES / "style" / "munch-the-scream.jpg", long_side=400)
+    mask = half_mask(content)
+    regions = (Region([style], mask=mask), Region([content], mask=1 - mask)) if masked else (Region([style]),)
+    whole, tiled = (
+        an_objective(backbone, pooling, **limits)
+        for limits in ({}, {"whole_pixels": 10_000, "tile_side": 208})
+    )
+    targets, tiled_targets = (objective.targets(content, *regions) for objective in (whole, tiled))
+    for layer in CONTENT:
+        np.testing.assert_allclose(
+            tiled_targets.content[layer], targets.content[layer], atol=1e-4 * targets.content[layer].max()
+        )
+    image = 0.5 * content + 0.5 * resize(style, *content.shape[1:3])
+    losses, gradient = tiled(image, tiled_targets)
+    expected_losses, expected_gradient = whole(image, targets)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    np.testing.assert_allclose(tiled.losses(image, tiled_targets), expected_losses, rtol=1e-4)
+    assert off(gradient, expected_gradient) < 1e-4

@@ -1,5 +1,8 @@
 """The command line, mostly as a user runs it: what it writes, what it says, and how it ends."""
 
+import csv
+import hashlib
+import inspect
 import json
 import os
 import re
@@ -11,29 +14,41 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
+import av
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from nst.__main__ import main
+from nst.animation import save_animation
 from nst.backbones import forget_backbones
-from nst.images import SAVED_ENDINGS
-from nst.records import levelled_off
-from nst.transfer import TransferConfig
+from nst.config import TransferConfig
+from nst.images import SAVED_ENDINGS, load_image, read_metadata, save_image, to_uint8
+from nst.presets import PRESETS
+from nst.records import levelled_off, restored_config
+from nst.transfer import stylize
 
 ROOT = Path(__file__).parents[1]
 PHOTO = str(ROOT / "examples/content/chenonceau.jpg")  # 4:3
 PAINTING = str(ROOT / "examples/style/hokusai-great-wave.jpg")
+OTHER = str(ROOT / "examples/style/munch-the-scream.jpg")
 SMALL = ["--size", "64", "--iterations", "2", "--backbone", "vgg16-hed"]
+EXACT = [*SMALL, "--precision", "float32"]  # what repeats to the last bit
 
 FLAGS = {  # of each setting: what is typed, and what the run record then says; no value is a default
     "content_weight": ("2.5", 2.5),
     "style_weight": ("1e3", 1000.0),
     "tv_weight": ("0", 0.0),
+    "style_blend": ("2,0.5", [2.0, 0.5]),
+    "style_scale": ("0.5", 0.5),
+    "colors": ("luminance", "luminance"),
+    "mask_mode": ("styles", "styles"),
+    "strength": ("0.75", 0.75),
     "size": ("80", 80),
     "iterations": ("3", 3),
     "backbone": ("vgg16-hed", "vgg16-hed"),
@@ -51,6 +66,24 @@ CHOICES = [setting.name for setting in fields(TransferConfig) if "choices" in se
 
 def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+TYPED = [part for name, (typed, _) in FLAGS.items() for part in (flag(name), typed)]
+
+
+def stylized(path: Path, *arguments: str) -> np.ndarray:
+    """The pixels (H, W, 3) of the picture that a run from the photo writes there."""
+    assert main(["stylize", PHOTO, *arguments, "-o", str(path)]) == 0
+    return pixels_of(path)
+
+
+def pixels_of(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def record_in(path: Path) -> dict:
+    return json.loads(read_metadata(path) or "")
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +181,15 @@ def test_the_command_says_once_that_the_losses_have_levelled_off(
 
 
 @pytest.mark.parametrize(
-    ("ending", "format"), [(".png", "PNG"), (".JPG", "JPEG"), (".jpeg", "JPEG"), (".webp", "WEBP")]
+    ("ending", "format"),
+    [
+        (".png", "PNG"),
+        (".JPG", "JPEG"),
+        (".jpeg", "JPEG"),
+        (".webp", "WEBP"),
+        (".tif", "TIFF"),
+        (".TIFF", "TIFF"),
+    ],
 )
 def test_output_has_the_format_of_its_ending(ending: str, format: str, tmp_path: Path) -> None:
     path = tmp_path / f"picture{ending}"
@@ -190,12 +231,10 @@ def test_a_short_run_has_a_line_for_each_step(
 
 def test_every_setting_has_a_flag(output: Path, report: Path) -> None:
     assert FLAGS.keys() == {setting.name for setting in fields(TransferConfig)}
-    settings = [part for name, (typed, _) in FLAGS.items() for part in (flag(name), typed)]
-    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *settings]) == 0
+    picture = stylized(output, PAINTING, OTHER, "--report", str(report), *TYPED)
     record = json.loads(report.read_text(encoding="utf-8"))
     assert record["config"] == {name: value for name, (_, value) in FLAGS.items()}
-    with Image.open(output) as picture:
-        assert picture.size == (80, 60)
+    assert picture.shape == (60, 80, 3)
 
 
 def test_settings_have_the_defaults_of_the_config(output: Path, report: Path) -> None:
@@ -214,7 +253,7 @@ def test_help_names_every_setting_with_its_range_and_default(capsys: pytest.Capt
     text = re.sub(r"\s+", "", capsys.readouterr().out)  # argparse wraps lines
     for setting in fields(TransferConfig):
         about, default = setting.metadata, setting.default
-        shown = ",".join(default) if isinstance(default, tuple) else default
+        shown = ",".join(default) or "none" if isinstance(default, tuple) else default
         limits = "from{:,}to{:,}".format(*about["range"]) if "range" in about else ""
         kind = "{" + ",".join(about["choices"]) + "}" if "choices" in about else ""
         help_text = about["help"].replace(" ", "")
@@ -262,6 +301,336 @@ def test_layers_that_cannot_be_had_are_refused(
     assert hint in refused("stylize", PHOTO, PAINTING, "-o", str(output), *SMALL, flag(name), typed)
 
 
+# Where the settings come from
+
+
+def test_flags_change_a_preset_and_the_rest_stays(output: Path) -> None:
+    stylized(output, PAINTING, "--preset", "poster", "--tv-weight", "50", *SMALL)
+    changed = {"tv_weight": 50, "size": 64, "iterations": 2, "backbone": "vgg16-hed"}
+    assert restored_config(output) == replace(PRESETS["poster"], **changed)
+    assert restored_config(output).style_layers != TransferConfig().style_layers
+
+
+@pytest.mark.parametrize("settings", [EXACT, TYPED], ids=["lbfgs", "every setting"])
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_picture_gives_back_every_setting_and_its_run_is_repeated_exactly(
+    settings: list[str], ending: str, tmp_path: Path
+) -> None:
+    first, second = tmp_path / f"first{ending}", tmp_path / f"second{ending}"
+    picture = stylized(first, PAINTING, OTHER, *settings)
+    assert np.array_equal(stylized(second, PAINTING, OTHER, "--from", str(first)), picture)
+    assert record_in(second)["config"] == record_in(first)["config"]
+
+
+def test_flags_change_an_earlier_pictures_settings_and_the_rest_stays(output: Path, tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier.png"
+    stylized(earlier, PAINTING, OTHER, *TYPED)
+    stylized(
+        output, PAINTING, "--from", str(earlier), "--seed", "5", "--style-blend", "", "--colors", "style"
+    )
+    changed = {"seed": 5, "style_blend": (), "colors": "style"}
+    assert restored_config(output) == replace(restored_config(earlier), **changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "metadata", "hint"),
+    [
+        ("photo.jpg", None, "no record"),
+        ("photo.png", None, "no record"),
+        ("photo.tif", None, "no record"),
+        ("photo.png", '{"config": {"size"', "damaged"),
+        ("photo.png", "[]", "no settings"),
+        ("photo.png", '{"config": {"brush": 3}}', "brush"),
+        ("photo.png", '{"config": {"size": 3}}', "size"),
+    ],
+)
+def test_settings_that_cannot_be_restored_are_refused(
+    name: str, metadata: str | None, hint: str, output: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    earlier = tmp_path / name
+    save_image(load_image(PHOTO, long_side=64), earlier, metadata=metadata)
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), "--from", str(earlier))
+    assert said.startswith(f"{earlier}: ")
+    assert hint in said
+
+
+def test_a_preset_and_an_earlier_picture_exclude_each_other(
+    output: Path, refused: Callable[..., str]
+) -> None:
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), "--from", PHOTO, "--preset", "poster")
+    assert "--from" in said
+    assert "--preset" in said
+
+
+def test_unknown_presets_are_refused(output: Path, refused: Callable[..., str]) -> None:
+    said = refused("stylize", PHOTO, PAINTING, "-o", str(output), "--preset", "other")
+    assert all(name in said for name in PRESETS)
+
+
+# Several styles, a mask, and a picture to go on from
+
+
+def test_the_images_are_read_at_the_sizes_they_are_needed_at(output: Path) -> None:
+    picture = stylized(output, PAINTING, OTHER, *EXACT, "--style-scale", "2")
+    config = restored_config(output)
+    photo, *paintings = (
+        load_image(path, long_side=side) for path, side in ((PHOTO, 64), (PAINTING, 128), (OTHER, 128))
+    )
+    *_, last = stylize(photo, paintings, config)
+    assert np.array_equal(picture, to_uint8(last.image))
+
+
+def test_several_styles_are_blended_by_weight(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    both = stylized(path, PAINTING, OTHER, *EXACT)
+    assert np.array_equal(stylized(path, PAINTING, OTHER, "--style-blend", "3,3", *EXACT), both)
+    one, other = stylized(path, PAINTING, *EXACT), stylized(path, OTHER, *EXACT)
+    nearly = stylized(path, PAINTING, OTHER, "--style-blend", "100,0.01", *EXACT)
+    apart = np.abs(one - other).mean()
+    assert np.abs(nearly - one).mean() < apart / 10
+    assert np.abs(both - one).mean() > apart / 10
+    assert np.abs(both - other).mean() > apart / 10
+
+
+def test_the_picture_and_the_report_have_the_same_record_with_every_image(
+    output: Path, report: Path, tmp_path: Path
+) -> None:
+    files = {name: str(tmp_path / name) for name in ("mask.png", "start.jpg")}
+    Image.new("L", (64, 64), 255).save(files["mask.png"])
+    save_image(load_image(PHOTO, long_side=64), files["start.jpg"])
+    images = ["--mask", files["mask.png"], "--start", files["start.jpg"]]
+    stylized(output, OTHER, PAINTING, *images, "--report", str(report), *SMALL)
+    record = record_in(output)
+    assert record == json.loads(report.read_text(encoding="utf-8"))
+
+    def entry(path: str) -> dict[str, str]:
+        return {"name": Path(path).name, "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest()}
+
+    assert record["images"] == {
+        "content": entry(PHOTO),
+        "styles": [entry(OTHER), entry(PAINTING)],
+        "mask": entry(files["mask.png"]),
+        "start": entry(files["start.jpg"]),
+    }
+    stylized(output, PAINTING, *SMALL)
+    assert record_in(output)["images"] == {"content": entry(PHOTO), "styles": [entry(PAINTING)]}
+
+
+def test_an_image_may_have_a_name_that_is_not_utf8(output: Path, report: Path, tmp_path: Path) -> None:
+    photo = tmp_path / os.fsdecode(b"caf\xe9.jpg")
+    photo.write_bytes(Path(PHOTO).read_bytes())
+    assert main(["stylize", str(photo), PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 0
+    for record in record_in(output), json.loads(report.read_text(encoding="utf-8")):
+        assert record["images"]["content"]["name"] == "caf\\udce9.jpg"
+
+
+@pytest.fixture
+def half(tmp_path: Path) -> str:
+    """A mask that is black at the left and white at the right, of another shape than the photo."""
+    pixels = np.zeros((90, 160), np.uint8)
+    pixels[:, 80:] = 255
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+    return str(tmp_path / "half.png")
+
+
+def test_what_is_black_in_the_mask_stays_the_photo(output: Path, half: str, tmp_path: Path) -> None:
+    picture = stylized(output, PAINTING, "--mask", half, *SMALL)
+    save_image(load_image(PHOTO, long_side=64), tmp_path / "photo.png")
+    changed = np.abs(picture - pixels_of(tmp_path / "photo.png"))
+    assert changed[:, :28].max() == 0  # of 64; the edge between is a little soft
+    assert changed[:, 36:].mean() > 5
+
+
+def test_the_mask_may_part_two_styles(output: Path, half: str) -> None:
+    apart = stylized(output, PAINTING, OTHER, "--mask", half, "--mask-mode", "styles", *EXACT)
+    swapped = stylized(output, OTHER, PAINTING, "--mask", half, "--mask-mode", "styles", *EXACT)
+    right, left = stylized(output, PAINTING, *EXACT), stylized(output, OTHER, *EXACT)
+
+    def distance(picture: np.ndarray) -> float:
+        return np.abs(picture[:, 36:] - right[:, 36:]).mean() + np.abs(picture[:, :28] - left[:, :28]).mean()
+
+    assert distance(apart) < distance(swapped) / 2
+
+
+def test_a_run_goes_on_from_a_picture(output: Path, tmp_path: Path) -> None:
+    start = str(tmp_path / "start.png")
+    stylized(Path(start), PAINTING, *SMALL, "--iterations", "20")
+    stylized(output, PAINTING, *SMALL, "--start", start)
+    before, after = record_in(Path(start))["history"], record_in(output)["history"]
+    assert after[0]["total"] < before[5]["total"]
+    assert after[0]["total"] == pytest.approx(before[-1]["total"], rel=0.2)  # but for 8 bits
+
+
+@pytest.mark.parametrize(("side", "sizes"), [(64, [128, 256]), (256, [256, 256])])
+def test_a_run_that_goes_on_begins_at_the_size_of_its_start(
+    side: int, sizes: list[int], output: Path, tmp_path: Path
+) -> None:
+    save_image(load_image(PHOTO, long_side=side), tmp_path / "start.png")
+    stylized(output, PAINTING, *SMALL, "--size", "256", "--start", str(tmp_path / "start.png"))
+    assert [row["size"] for row in record_in(output)["history"]] == sizes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ([PAINTING] * 5, "one to 4 style images"),
+        ([PAINTING, "--style-blend", "2,1"], "as many weights as style images"),
+        ([PAINTING, OTHER, "--style-blend", "2"], "as many weights as style images"),
+        ([PAINTING, OTHER, "--style-blend", "2,0"], "numbers from 0.01 to 100"),
+        ([PAINTING, OTHER, "--style-blend", "2,much"], "numbers from 0.01 to 100"),
+        ([PAINTING, OTHER, "--style-blend", "2,"], "numbers from 0.01 to 100"),
+        ([PAINTING, "--style-blend", "1,1,1,1,1"], "at most 4"),
+        ([PAINTING, "--mask", "HALF", "--mask-mode", "styles"], "two style images"),
+    ],
+)
+def test_styles_that_do_not_fit_are_refused(
+    arguments: list[str], hint: str, half: str, output: Path, refused: Callable[..., str]
+) -> None:
+    given = [half if argument == "HALF" else argument for argument in arguments]
+    assert hint in refused("stylize", PHOTO, *given, "-o", str(output), *SMALL)
+
+
+def test_a_mask_without_white_is_refused(output: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "black.png")
+    mask = ["--mask", str(tmp_path / "black.png")]
+    assert "black all over" in refused("stylize", PHOTO, PAINTING, "-o", str(output), *mask, *SMALL)
+
+
+# What is written
+
+
+def test_strength_lays_the_picture_over_the_photo(output: Path, tmp_path: Path) -> None:
+    photo, half, whole = (
+        stylized(output, PAINTING, *EXACT, "--strength", part) for part in ("0", "0.5", "1")
+    )
+    save_image(load_image(PHOTO, long_side=64), tmp_path / "photo.png")
+    assert np.array_equal(photo, pixels_of(tmp_path / "photo.png"))
+    assert np.abs(half - (photo + whole) / 2).max() <= 1
+    assert np.abs(whole - photo).mean() > 5
+
+
+def test_a_tiff_has_16_bits_and_the_record(tmp_path: Path) -> None:
+    path = tmp_path / "picture.tif"
+    stylized(path, PAINTING, *SMALL)
+    pixels = tifffile.imread(path)
+    assert (pixels.dtype, pixels.shape) == (np.uint16, (48, 64, 3))
+    assert np.mean(pixels % 257 == 0) < 0.1  # what 8 bits would be
+    assert record_in(path)["ended"] == "finished"
+
+
+def shown_in(path: Path) -> list[np.ndarray]:
+    """The frames of an animation, (H, W, 3) each; of a video, all that it repeats."""
+    if path.suffix == ".mp4":
+        with av.open(str(path)) as video:
+            return [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+    with Image.open(path) as file:
+        frames = []
+        for number in range(file.n_frames):
+            file.seek(number)
+            frames.append(np.asarray(file.convert("RGB")).astype(int))
+        return frames
+
+
+@pytest.mark.parametrize(
+    ("ending", "frames"),
+    [
+        (".webp", 1 + 7),
+        (".mp4", 7 * 11 + 26),  # 7 frames in 6 s and 2 s for the last, each 11 times for 12 or more a second
+    ],
+)
+def test_the_animation_goes_from_the_photo_to_the_picture(
+    ending: str, frames: int, output: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"run{ending}"
+    settings = [*SMALL, "--iterations", "7", "--strength", "0.75", "--quality", "100"]
+    picture = stylized(output, PAINTING, "--animation", str(path), *settings)
+    shown = shown_in(path)
+    assert len(shown) == frames
+    save_image(load_image(PHOTO, long_side=64), tmp_path / "photo.png")
+    photo = pixels_of(tmp_path / "photo.png")
+    apart = np.abs(picture - photo).mean()
+    assert np.abs(shown[0] - photo).mean() < apart / 3
+    assert np.abs(shown[-1] - picture).mean() < apart / 3
+
+
+def test_the_animation_of_a_long_run_has_a_bounded_number_of_frames(output: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.webp"
+    stylized(output, PAINTING, "--animation", str(path), *SMALL, "--iterations", "40")
+    assert len(shown_in(path)) == 1 + 20  # the photo, and every second step
+
+
+def test_the_losses_are_a_table_with_one_row_a_step(output: Path, tmp_path: Path) -> None:
+    path = tmp_path / "losses.csv"
+    stylized(output, PAINTING, "--losses", str(path), *SMALL, "--iterations", "5")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert rows == record_in(output)["history"]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
+
+
+def test_every_file_is_named_at_the_end(
+    output: Path, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    animation, losses = tmp_path / "run.mp4", tmp_path / "losses.csv"
+    files = ["--losses", str(losses), "--animation", str(animation), "--report", str(report)]
+    stylized(output, PAINTING, *files, *SMALL)
+    assert capsys.readouterr().out.startswith(f"Wrote {output}, {animation}, {report} and {losses}: 64 x 48 ")
+    assert {*tmp_path.iterdir()} == {output, animation, report, losses}
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".webp"])
+def test_quality_is_that_of_the_picture_and_of_the_animation(ending: str, tmp_path: Path) -> None:
+    picture, animation = (
+        tmp_path / f"picture{ending}",
+        tmp_path / f"run{'.webp' if ending == '.jpg' else '.mp4'}",
+    )
+    sizes = {}
+    for quality in ["5"], ["100"], []:
+        given = ["--quality", *quality] if quality else []
+        stylized(picture, PAINTING, "--animation", str(animation), *given, *EXACT)
+        sizes[*quality] = picture.stat().st_size, animation.stat().st_size
+    for least, default, most in zip(sizes["5",], sizes[()], sizes["100",], strict=True):
+        assert least < default < most
+
+
+@pytest.mark.parametrize("typed", ["0", "101", "-1", "9.5", "best"])
+def test_quality_out_of_range_is_refused_before_the_run(
+    typed: str, output: Path, refused: Callable[..., str]
+) -> None:
+    assert "quality" in refused("stylize", "unread.jpg", "unread.jpg", "-o", str(output), "--quality", typed)
+
+
+def test_help_names_what_can_be_written_and_the_qualities(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["stylize", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(SAVED_ENDINGS) in text
+    assert ".webp, .mp4" in text
+    picture, animation = (
+        inspect.signature(save).parameters["quality"].default for save in (save_image, save_animation)
+    )
+    assert f"(default: {picture}, of the animation {animation})" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (["-o", "a.webp"], ["--animation", "a.webp"]),
+        (["-o", "a.webp"], ["--animation", "folder/../a.webp"]),
+        (["-o", "a.webp", "--report", "a.json"], ["--losses", "link.csv"]),
+    ],
+)
+def test_one_file_for_two_things_is_refused(
+    first: list[str], second: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.csv").symlink_to("a.json")  # which is not there
+    paths = [part if part.startswith("-") else str(tmp_path / part) for part in (*first, *second)]
+    said = refused("stylize", "unread.jpg", "unread.jpg", *paths)
+    assert said.startswith(paths[-1])
+    assert "twice" in said
+
+
 # Other bad input
 
 
@@ -281,7 +650,7 @@ def test_bad_input_is_one_line_on_stderr(output: Path) -> None:
         (["stylize"], "CONTENT, STYLE, -o/--output"),
         (["stylize", PHOTO, PAINTING], "-o/--output"),
         (["stylize", PHOTO, "-o", "picture.png"], "STYLE"),
-        (["stylize", PHOTO, PAINTING, "third.jpg", "-o", "picture.png"], "third.jpg"),
+        (["stylize", PHOTO, PAINTING, "-o", "picture.png", "third.jpg"], "third.jpg"),
         (["stylize", PHOTO, PAINTING, "-o", "picture.png", "--siz", "64"], "--siz"),
         (["stylize", PHOTO, PAINTING, "-o", "picture.png", "--size"], "--size"),
     ],
@@ -292,7 +661,7 @@ def test_wrong_arguments_are_refused(arguments: list[str], hint: str, refused: C
     assert "--help" in said
 
 
-@pytest.mark.parametrize("role", ["content", "style"])
+@pytest.mark.parametrize("role", ["content", "style", "second style", "--mask", "--start", "--from"])
 def test_images_that_cannot_be_read_are_refused(
     role: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -300,18 +669,25 @@ def test_images_that_cannot_be_read_are_refused(
     text.write_text("no image")
     broken.write_bytes(Path(PHOTO).read_bytes()[:2000])
     for path in (text, broken, missing, tmp_path):
-        images = {"content": PHOTO, "style": PAINTING, role: str(path)}
-        said = refused(
-            "stylize", images["content"], images["style"], "-o", str(tmp_path / "picture.png"), *SMALL
-        )
+        images = {"content": [PHOTO], "style": [PAINTING]}
+        images[role] = [role, str(path)] if role.startswith("--") else [str(path)]
+        arguments = [part for parts in images.values() for part in parts]
+        said = refused("stylize", *arguments, "-o", str(tmp_path / "picture.png"), *SMALL)
         assert " ".join(str(path).split()) in said
 
 
-@pytest.mark.parametrize("option", ["--output", "--report"])
+@pytest.mark.parametrize(
+    ("option", "right", "wrong"),
+    [
+        ("--output", ".png", ".gif"),
+        ("--animation", ".mp4", ".gif"),
+        ("--report", ".json", ".txt"),
+        ("--losses", ".csv", ".txt"),
+    ],
+)
 def test_files_that_cannot_be_written_are_refused_before_the_run(
-    option: str, tmp_path: Path, refused: Callable[..., str]
+    option: str, right: str, wrong: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    right, wrong = (".png", ".gif") if option == "--output" else (".json", ".txt")
     (tmp_path / f"folder{right}").mkdir()
     (tmp_path / "file").touch()
     names = [f"it{wrong}", "it", f"none/it{right}", f"file/it{right}", f"folder{right}", "x" * 300 + right]
@@ -344,15 +720,25 @@ def test_weights_that_cannot_be_had_are_refused(
     assert "NST_WEIGHTS" in said
 
 
+@pytest.mark.parametrize(
+    ("option", "ending", "hint"),
+    [
+        ("--report", ".json", "No space left"),
+        ("--losses", ".csv", "No space left"),
+        ("--animation", ".webp", "animation cannot be saved"),
+        ("--animation", ".mp4", "animation cannot be saved"),
+    ],
+)
 def test_a_full_disk_is_told_in_one_line(
-    output: Path, report: Path, capsys: pytest.CaptureFixture[str]
+    option: str, ending: str, hint: str, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("/dev/full is Linux's")
-    report.symlink_to("/dev/full")
-    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), "--report", str(report), *SMALL]) == 1
+    full = tmp_path / f"full{ending}"
+    full.symlink_to("/dev/full")
+    assert main(["stylize", PHOTO, PAINTING, "-o", str(output), option, str(full), *SMALL]) == 1
     said = capsys.readouterr()
-    assert "No space left" in said.err.splitlines()[-1]
+    assert hint in said.err.splitlines()[-1]
     assert "Traceback" not in said.err
     assert said.out == ""
     with Image.open(output) as picture:
@@ -420,8 +806,18 @@ def test_a_run_that_fails_at_once_saves_nothing(
     assert "smaller weights" in refused(*arguments, "-o", str(output), "--report", str(report), exit_code=1)
 
 
-def test_ctrl_c_saves_the_picture_so_far(output: Path, report: Path) -> None:
-    files = ["-o", str(output), "--report", str(report)]
+def test_ctrl_c_saves_everything_up_to_that_step(output: Path, report: Path) -> None:
+    animation, losses = output.with_suffix(".webp"), output.with_suffix(".csv")
+    files = [
+        "-o",
+        str(output),
+        "--report",
+        str(report),
+        "--animation",
+        str(animation),
+        "--losses",
+        str(losses),
+    ]
     run = start(
         "stylize", PHOTO, PAINTING, *files, "--size", "96", "--iterations", "1000", "--backbone", "vgg16-hed"
     )
@@ -436,8 +832,11 @@ def test_ctrl_c_saves_the_picture_so_far(output: Path, report: Path) -> None:
     assert all(line.startswith("step ") for line in err.splitlines()[:-1])
     assert record["ended"] == "stopped"
     assert 1 <= last < 1000
-    with Image.open(output) as picture:
-        assert picture.size == (96, 72)
+    assert record_in(output) == record
+    assert losses.read_text(encoding="utf-8").count("\n") == 1 + len(record["history"])
+    shown = shown_in(animation)
+    assert 2 <= len(shown) <= 33
+    assert shown[-1].shape == pixels_of(output).shape == (72, 96, 3)
 
 
 def test_ctrl_c_while_tensorflow_starts_is_one_line(output: Path) -> None:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from nst.catalog import load_datasets
 from nst.images import load_image, match_colors
-from nst.losses import Objective
+from nst.losses import Objective, Region
 from nst.optimizers import LBFGS, Adam, NonFiniteError, Vector
 
 
@@ -233,6 +233,25 @@ def test_of_many_steps_no_more_is_kept_than_the_memory():
     assert kept < (2 * memory + 3) * start.nbytes  # with the point and its gradient
 
 
+@pytest.mark.parametrize(
+    ("size", "most"), [(1000, 8), (3 * 1024**2, 8), (2**24, 8), (2**25, 4), (3 * 4096**2, 2)]
+)
+def test_of_long_vectors_no_more_is_remembered_than_fits_a_gigabyte(size, most):
+    nothing = zeros(size)  # which takes up no memory before it is written
+    optimizer = LBFGS(lambda point: Evaluated(0.0, nothing), nothing)
+    assert optimizer._pairs.shape == (most, 2, size)
+    assert optimizer._pairs.nbytes <= 2**30
+
+
+def test_two_are_enough_to_go_down():
+    function, minimum = bowl(10)
+    optimizer = LBFGS(function, zeros(30), memory=2)
+    for _ in range(100):
+        if not optimizer.step():
+            break
+    np.testing.assert_allclose(optimizer.point, minimum, atol=1e-3)
+
+
 def two_loops(points: list[Vector], gradients: list[Vector], memory: int) -> np.ndarray:
     """The direction after these points, by Nocedal and Wright 2006, algorithm 7.4, in double precision."""
     s, y = (np.diff(np.float64(vectors), axis=0)[-memory:] for vectors in (points, gradients))
@@ -432,7 +451,7 @@ def test_lbfgs_is_no_worse_than_scipys(backbone):
             tv_weight=1,
             pooling="max",
         )
-        targets = objective.targets(content, style)
+        targets = objective.targets(content, Region([style]))
         start = match_colors(content, style).numpy().ravel()
 
         def on_pixels(point, objective=objective, targets=targets, shape=content.shape):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Container
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,16 +14,13 @@ import tensorflow as tf
 
 from nst.backbones import Backbone
 from nst.catalog import BUNDLED as EXAMPLES
+from nst.config import ConfigError, TransferConfig, parse_layers
 from nst.images import fitted_size, from_uint8, load_image, resize, to_uint8
-from nst.losses import Losses
+from nst.losses import Losses, Region
 from nst.transfer import (
-    ConfigError,
     Progress,
-    TransferConfig,
     TransferError,
-    _from_pixels,
     _handed_up,
-    _to_pixels,
     coarse_to_fine,
     objective_of,
     seconds_left,
@@ -40,7 +38,7 @@ def losses_of(
     image: tf.Tensor, content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone
 ) -> Losses:
     objective = objective_of(config, backbone)
-    return objective(image, objective.targets(content, style))[0]
+    return objective(image, objective.targets(content, Region([style])))[0]
 
 
 def last(run) -> Progress:
@@ -58,6 +56,7 @@ def assert_coherent(history: list[Progress], content: tf.Tensor, config: Transfe
         assert earlier.seconds < later.seconds
     for progress in history:
         assert progress.steps == config.iterations
+        assert progress.schedule == schedule
         assert progress.image.dtype == tf.float32
         assert progress.image.shape[::3] == (1, 3)
         sides = np.array(progress.image.shape[1:3])
@@ -103,16 +102,6 @@ def test_the_losses_told_are_those_of_the_picture_as_saved(history, photo, paint
         saved = from_uint8(to_uint8(progress.image))
         losses = losses_of(saved, photo, painting, config, backbone)
         np.testing.assert_allclose(losses, progress.losses, rtol=0.01)
-
-
-def test_pixels_reach_black_and_white_and_pass_them_by_less_than_rounding_takes_back():
-    darkest, lightest = _to_pixels(tf.constant([-100.0, 100.0])).numpy()
-    assert -0.5 / 255 < darkest <= 0
-    assert 1 <= lightest < 1 + 0.5 / 255
-    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    assert np.array_equal(to_uint8(_to_pixels(_from_pixels(from_uint8(levels)))), levels)
-    beyond = _from_pixels(tf.constant([[[[-0.3, 0.5, 1.3]]]]))
-    np.testing.assert_allclose(_to_pixels(beyond)[0, 0, 0], (0, 0.5, 1), atol=0.5 / 255)
 
 
 def test_levels_double_and_each_is_told(backbone):
@@ -393,46 +382,88 @@ def test_without_any_good_picture_the_error_has_none(photo, painting, backbone):
 # The schedule
 
 
-@pytest.mark.parametrize("size", [64, 100, 255, 256, 257, 500, 511, 512, 768, 1000, 1024])
+SIZES = [64, 100, 255, 256, 257, 500, 511, 512, 768, 1000, 1024, 1025, 1040, 1536, 2048, 3000, 4095, 4096]
+STARTS = [0, 16, 64, 200, 256, 400, 512, 513, 1024, 1500, 2048, 5000]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_the_schedule_shares_out_all_steps(size):
-    for iterations in (*range(1, 60), 100, 333, 2000):
+    for iterations in range(1, 1001):
         schedule = coarse_to_fine(size, iterations)
         assert sum(level.steps for level in schedule) == iterations
         assert min(level.steps for level in schedule) >= 1
         assert schedule[-1].size == size
+        assert schedule[0].size < 256 or len(schedule) == iterations
         for coarse, fine in pairwise(schedule):
+            assert coarse.size >= 128
             assert abs(fine.size - 2 * coarse.size) <= 1
-            assert coarse.steps == min(40, iterations // len(schedule))
-            assert coarse.steps <= fine.steps
-        if iterations > 10:
-            assert schedule[0].size < 256
 
 
-def test_a_small_picture_has_one_level():
+@pytest.mark.parametrize("size", [size for size in SIZES if size <= 1024])
+def test_coarse_levels_have_equal_shares_of_at_most_40_steps_and_the_last_one_the_rest(size):
+    for iterations in range(1, 1001):
+        *coarse, last = coarse_to_fine(size, iterations)
+        assert {level.steps for level in coarse} <= {min(40, iterations // (len(coarse) + 1))}
+        assert all(level.steps <= last.steps for level in coarse)
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size > 1024])
+def test_levels_beyond_1024_pixels_have_10_steps_at_most_and_the_last_one_before_the_rest(size):
+    for iterations in range(2, 1001):
+        first, *others = coarse_to_fine(size, iterations)
+        large = [level for level in others if level.size > 1024]
+        *coarse, last = [first, *others][: len(others) + 1 - len(large)]
+        assert {level.steps for level in large} == {min(10, iterations // (len(others) + 1))}
+        rest = iterations - sum(level.steps for level in large)
+        assert {level.steps for level in coarse} <= {min(40, rest // (len(coarse) + 1))}
+        assert all(level.steps <= last.steps for level in others)
+    assert coarse_to_fine(size, 1) == ((size, 1),)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("start_size", STARTS)
+def test_a_run_that_goes_on_skips_the_sizes_below_its_picture(size, start_size):
+    sizes = [level.size for level in coarse_to_fine(size, 1000)]
+    left = [level for level in sizes if level >= start_size] or [size]
+    for iterations in (1, 2, 3, 7, 120, 1000):
+        schedule = coarse_to_fine(size, iterations, start_size)
+        assert [level.size for level in schedule] == left[-iterations:]
+        assert sum(level.steps for level in schedule) == iterations
+
+
+def test_the_schedule_of_some_runs():
     assert coarse_to_fine(200, 7) == ((200, 7),)
-    assert [level.size for level in coarse_to_fine(1024, 100)] == [128, 256, 512, 1024]
+    assert coarse_to_fine(512, 120) == ((128, 40), (256, 40), (512, 40))
+    assert coarse_to_fine(512, 120, 512) == ((512, 120),)
+    assert coarse_to_fine(1024, 100) == ((128, 25), (256, 25), (512, 25), (1024, 25))
+    assert coarse_to_fine(4096, 200) == ((128, 40), (256, 40), (512, 40), (1024, 60), (2048, 10), (4096, 10))
 
 
-def test_the_time_left_falls_to_nothing(history, config):
-    assert all(seconds_left(progress, config) > 0 for progress in history[:-1])
-    assert seconds_left(history[-1], config) == 0
+def test_the_time_left_falls_to_nothing(history):
+    assert all(seconds_left(progress) > 0 for progress in history[:-1])
+    assert seconds_left(history[-1]) == 0
 
 
-def test_the_time_left_follows_the_pace_so_far_and_the_pixels_of_a_step(history):
-    config = TransferConfig(size=256, iterations=40)
-    coarse, fine = (level.steps for level in coarse_to_fine(256, 40))
+def share_done(example: Progress, size: int, level: int, step: int, seconds: float = 1.0) -> float:
+    """Of the time that a run of 100 steps up to `size` is estimated to take."""
+    at = dataclasses.replace(
+        example, schedule=coarse_to_fine(size, 100), level=level, step=step, seconds=seconds
+    )
+    return seconds / (seconds + seconds_left(at))
 
-    def left(level: int, step: int, seconds: float) -> float:
-        return seconds_left(dataclasses.replace(history[0], level=level, step=step, seconds=seconds), config)
 
-    def share_done(level: int, step: int) -> float:
-        return 1 / (1 + left(level, step, 1.0))
-
-    assert left(1, 5, 8.0) == pytest.approx(2 * left(1, 5, 4.0))
-    coarse_step = (share_done(1, coarse) - share_done(1, 1)) / (coarse - 1)
-    fine_step = (share_done(2, coarse + fine) - share_done(2, coarse + 1)) / (fine - 1)
-    assert 2.5 < fine_step / coarse_step <= 4
-    assert coarse * coarse_step + fine * fine_step <= 1.001
+@pytest.mark.parametrize("size", [256, 512, 2048])
+def test_the_time_left_follows_the_pace_so_far_and_the_pixels_of_a_step(history, size):
+    share = partial(share_done, history[0], size)
+    assert share(1, 5, 8.0) == pytest.approx(share(1, 5, 4.0))
+    first, done, spent = 0, [], 0.0
+    for number, (_, steps) in enumerate(coarse_to_fine(size, 100), start=1):
+        done.append((share(number, first + steps) - share(number, first + 1)) / (steps - 1))
+        spent += steps * done[-1]
+        first += steps
+    assert 0.7 < spent < 1  # what comes before a level's first step is the rest
+    for (coarse, fine), level in zip(pairwise(done), coarse_to_fine(size, 100)[1:], strict=True):
+        assert 2.5 < fine / coarse <= (8 if level.size == 2048 else 4)
 
 
 # The config
@@ -445,9 +476,10 @@ def refusal(**settings) -> str:
     return assert_one_sentence(caught.value)
 
 
-def assert_one_sentence(error: ConfigError) -> str:
-    assert re.fullmatch(r"Please [^\n<>]+[^.\s]\.", str(error))
+def assert_one_sentence(error: ValueError) -> str:
+    assert re.fullmatch(r"[A-Z][^\n<>]+[^.\s]\.", str(error))
     assert ". " not in str(error)
+    assert "lease " in str(error) or not isinstance(error, ConfigError)
     return str(error)
 
 
@@ -455,10 +487,11 @@ METADATA = {setting.name: setting.metadata for setting in dataclasses.fields(Tra
 NUMBERS = [name for name, metadata in METADATA.items() if "range" in metadata]
 CHOICES = [name for name, metadata in METADATA.items() if "choices" in metadata]
 LAYERS = ["content_layers", "style_layers"]
+OTHERS = ["style_blend"]
 
 
 def test_every_setting_says_what_it_is_and_what_it_takes():
-    assert {*NUMBERS, *CHOICES, *LAYERS} == {*METADATA}
+    assert {*NUMBERS, *CHOICES, *LAYERS, *OTHERS} == {*METADATA}
     assert all(metadata["help"] for metadata in METADATA.values())
 
 
@@ -529,6 +562,66 @@ def test_layers_come_as_names_or_as_names_with_weights(name):
     assert all(type(weight) is float for weight in stored(weights).values())
 
 
+def test_a_blend_is_a_list_of_weights():
+    assert TransferConfig().style_blend == ()
+    for weights in ([0.01, 100], (np.float32(0.5), np.int64(3)), [1], [], (1, 2, 3, 4)):
+        stored = TransferConfig(style_blend=weights).style_blend
+        assert stored == tuple(weights)
+        assert all(type(weight) is float for weight in stored)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        *(
+            [1, wrong]
+            for wrong in (0, 0.009, -1, 100.1, float("nan"), float("inf"), 10**400, "1", None, True)
+        ),
+        "12",
+        3,
+        None,
+        {1: 1},
+        {1.0},
+        [[1]],
+        [1, 1, 1, 1, 1],
+    ],
+    ids=str,
+)
+def test_what_is_no_blend_is_refused(weights):
+    assert "style blend" in refusal(style_blend=weights)
+
+
+@pytest.mark.parametrize(
+    ("items", "layers"),
+    [
+        (["block1_conv1"], ("block1_conv1",)),
+        (["block2_conv1", "block1_conv1"], ("block2_conv1", "block1_conv1")),
+        (["block1_conv1:0.5", "block2_conv1:1e3"], {"block1_conv1": 0.5, "block2_conv1": 1000}),
+    ],
+)
+def test_layers_are_read_from_words(items, layers):
+    assert parse_layers(items) == layers
+    assert TransferConfig(style_layers=parse_layers(items)).style_layers == layers
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        ["block1_conv1", "block1_conv1"],
+        ["block1_conv1:1", "block1_conv1:2"],
+        ["block1_conv1:1", "block2_conv1"],
+        ["block1_conv1:"],
+        ["block1_conv1:one"],
+        ["block1_conv1:1:2"],
+    ],
+    ids=str,
+)
+def test_what_can_not_be_read_as_layers_is_refused(items):
+    with pytest.raises(ConfigError) as caught:
+        parse_layers(items)
+    assert_one_sentence(caught.value)
+
+
 def test_what_is_done_to_a_mapping_afterwards_is_no_setting():
     layers = {"block1_conv1": 1.0}
     config = TransferConfig(style_layers=layers)
@@ -577,11 +670,88 @@ def test_layers_that_the_backbone_has_not_are_refused_at_once(photo, painting, b
     assert sentence.endswith(f"{', '.join(backbone.layers)}.")
 
 
+def blank(*shape: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    return tf.ones(shape, dtype)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"styles": 0},
+        {"styles": 5},
+        {"styles": 2, "style_blend": (1,)},
+        {"styles": 2, "style_blend": (1, 2, 3)},
+        {"style_blend": (1, 1)},
+        {"mask": 0 * blank(1, 20, 20, 1)},
+        {"mask": blank(1, 20, 20, 1) / 600},  # less than half an 8-bit step
+        {"styles": 2, "mask_mode": "styles", "mask": 0 * blank(1, 20, 20, 1)},
+        {"styles": 2, "mask_mode": "styles", "mask": blank(1, 20, 20, 1)},
+        {"styles": 1, "mask_mode": "styles", "mask": blank(1, 20, 20, 1) / 2},
+        {"styles": 3, "mask_mode": "styles", "mask": blank(1, 20, 20, 1) / 2},
+    ],
+    ids=lambda arguments: ", ".join(arguments),
+)
+def test_images_that_do_not_fit_the_settings_are_refused_at_once(photo, painting, backbone, arguments):
+    settings = dict(arguments)
+    styles, mask = [painting] * settings.pop("styles", 1), settings.pop("mask", None)
+    with pytest.raises(ConfigError) as caught:
+        stylize(photo, styles, TransferConfig(**settings), backbone, mask=mask)
+    assert_one_sentence(caught.value)
+
+
+WRONG_IMAGES = {
+    "of four channels": blank(1, 40, 40, 4),
+    "of one batch too many": blank(2, 40, 40, 3),
+    "without a batch": blank(40, 40, 3),
+    "of bytes": blank(1, 40, 40, 3, dtype=tf.uint8),
+    "in double precision": blank(1, 40, 40, 3, dtype=tf.float64),
+}
+WRONG_MASKS = {
+    "of three channels": blank(1, 40, 40, 3),
+    "of one batch too many": blank(2, 40, 40, 1),
+    "without channels": blank(1, 40, 40),
+    "of bytes": blank(1, 40, 40, 1, dtype=tf.uint8),
+    "of truths": blank(1, 40, 40, 1, dtype=tf.bool),
+}
+
+
+@pytest.mark.parametrize(
+    ("where", "image"),
+    [
+        *(
+            (where, wrong)
+            for where in ("content", "style", "second style", "start")
+            for wrong in WRONG_IMAGES
+        ),
+        *(("mask", wrong) for wrong in WRONG_MASKS),
+    ],
+)
+def test_what_is_no_image_is_refused_at_once(photo, painting, backbone, where, image):
+    wrong = (WRONG_MASKS if where == "mask" else WRONG_IMAGES)[image]
+    given = {"content": photo, "style": painting, "config": TransferConfig(size=64), "backbone": backbone}
+    if where == "second style":
+        given["style"] = [painting, wrong]
+    else:
+        given[where] = wrong
+    with pytest.raises(ValueError, match=r"^An image must be float32 \(1, H, W, [13]\), not .+\.$") as caught:
+        stylize(**given)
+    assert_one_sentence(caught.value)
+
+
 def test_a_config_comes_back_from_json():
     for config in (
         TransferConfig(),
         TransferConfig(
-            size=100, content_layers={"block1_conv1": 2}, style_layers=["block5_conv1"], init="noise", seed=9
+            size=100,
+            content_layers={"block1_conv1": 2},
+            style_layers=["block5_conv1"],
+            style_blend=[1, 2.5],
+            style_scale=0.5,
+            colors="matched",
+            mask_mode="styles",
+            strength=0.75,
+            init="noise",
+            seed=9,
         ),
     ):
         assert TransferConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config

@@ -26,6 +26,20 @@ def quick(page, size=128, iterations=40):
     set_number(page, "Iterations", iterations)
 
 
+def save(page, path, form=None):
+    """Take home what "Save as" offers; the name that the browser is given for it."""
+    if form:
+        page.get_by_label("Save as").click()
+        page.get_by_role("option", name=form, exact=True).click()
+        expect(button(page, "Preparing …").or_(button(page, "Save"))).to_be_visible()
+        page.wait_for_timeout(300)
+    expect(button(page, "Save")).to_be_enabled(timeout=60_000)
+    with page.expect_download() as download:
+        button(page, "Save").click()
+    download.value.save_as(path)
+    return download.value.suggested_filename
+
+
 def preview(page):
     """The address of the preview, None where there is none at this moment."""
     return page.evaluate("document.querySelector('#picture img')?.src")
@@ -60,14 +74,9 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
     expect(page.locator(".status")).to_contain_text("Done: 150 steps")
     expect(page.locator("#comparison img").nth(1)).to_be_visible()
     page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 150")
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save picture").or_(button(page, "Save picture")).first.click()
-    assert download.value.suggested_filename == "mountain-sunset--munch-the-scream.png"
-    download.value.save_as(tmp_path / "picture.png")
+    assert save(page, tmp_path / "picture.png") == "mountain-sunset--munch-the-scream.png"
     assert Image.open(tmp_path / "picture.png").size == (256, 171)
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save run record").or_(button(page, "Save run record")).first.click()
-    download.value.save_as(tmp_path / "run.json")
+    save(page, tmp_path / "run.json", "The run record (JSON)")
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["config"]["iterations"] == len(record["history"]) == 150
     assert record["ended"] == "finished"
@@ -80,9 +89,7 @@ def test_stop_keeps_the_picture_so_far(visit, tmp_path):
     expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
     button(page, "Stop").click()
     expect(page.locator(".status")).to_contain_text("Stopped: ", timeout=60_000)
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save picture").or_(button(page, "Save picture")).first.click()
-    download.value.save_as(tmp_path / "picture.png")
+    save(page, tmp_path / "picture.png")
     assert np.asarray(Image.open(tmp_path / "picture.png")).std() > 20
     expect(button(page, "Stylize")).to_be_enabled()
 
@@ -198,9 +205,7 @@ def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
     )
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
-    with page.expect_download() as download:
-        page.get_by_role("link", name="Save run record").or_(button(page, "Save run record")).first.click()
-    download.value.save_as(tmp_path / "run.json")
+    save(page, tmp_path / "run.json", "The run record (JSON)")
     assert json.loads((tmp_path / "run.json").read_text())["config"]["style_weight"] == 10 * int(before)
 
 
@@ -261,3 +266,148 @@ def test_a_folder_of_ones_own_takes_the_examples_place(chromium, tmp_path, monke
         quick(page, iterations=5)
         button(page, "Stylize").click()
         expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
+def painted(page, **settings):
+    """A short run that has ended."""
+    quick(page, **settings)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+
+
+def set_range(page, label, value):
+    """Move a slider itself."""
+    page.get_by_role("slider", name=re.compile(label)).first.fill(str(value))
+
+
+def result(page):
+    """The address of the picture beside the photo."""
+    return page.evaluate("[...document.querySelectorAll('#comparison img')].at(-1)?.src")
+
+
+def test_a_moment_of_the_run_is_shown_marked_saved_and_gone_on_from(visit, tmp_path):
+    page = visit()
+    painted(page, size=128, iterations=80)
+    end = result(page)
+    set_range(page, "Moment", 3)
+    expect(page.locator(".status")).to_contain_text(re.compile(r"^Step \d+ of 80, 128 px: content"))
+    page.wait_for_function(
+        "(end) => [...document.querySelectorAll('#comparison img')].at(-1).src !== end", arg=end
+    )
+    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.layout.shapes?.length === 1")
+    step = int(re.search(r"Step (\d+)", page.locator(".status").inner_text())[1])
+    assert f"--step-{step}.png" in save(page, tmp_path / "moment.png")
+    assert Image.open(tmp_path / "moment.png").size == (128, 96)
+
+    set_number(page, "Style weight", 1000)
+    quick(page, iterations=5)
+    button(page, "Go on from here").click()
+    expect(page.locator(".status")).to_contain_text("Done: 5 steps", timeout=120_000)
+    save(page, tmp_path / "run.json", "The run record (JSON)")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["config"]["style_weight"] == 1000
+    assert record["images"]["start"]["name"] == f"step {step} of the run before"
+
+
+def test_strength_changes_the_picture_without_a_new_run(visit, tmp_path):
+    page = visit()
+    painted(page, iterations=20)
+    end = result(page)
+    save(page, tmp_path / "full.png")
+    set_range(page, "Strength", 0)
+    page.wait_for_function(
+        "(end) => [...document.querySelectorAll('#comparison img')].at(-1).src !== end", arg=end
+    )
+    expect(page.locator(".status")).to_contain_text("Done")
+    page.wait_for_timeout(500)
+    save(page, tmp_path / "none.png")
+    full, none = (np.asarray(Image.open(tmp_path / f"{name}.png"), float) for name in ("full", "none"))
+    photo = np.asarray(Image.open(EXAMPLES / "content" / "chenonceau.jpg").resize((128, 96)), float)
+    assert np.abs(none - photo).mean() < 5 < np.abs(full - photo).mean()
+
+
+@pytest.mark.parametrize(
+    ("form", "ending", "kind"),
+    [
+        ("JPEG", "jpg", b"\xff\xd8"),
+        ("WebP", "webp", b"RIFF"),
+        ("The run as a film (MP4)", "mp4", b"ftyp"),
+        ("The run as an animation (WebP)", "webp", b"ANIM"),
+        ("The losses (CSV)", "csv", b"step,level,size"),
+    ],
+)
+def test_a_run_is_taken_home_in_many_forms(visit, tmp_path, form, ending, kind):
+    page = visit()
+    painted(page, iterations=10)
+    assert save(page, tmp_path / "file", form).endswith(f"--munch-the-scream.{ending}")
+    assert kind in (tmp_path / "file").read_bytes()[:1000]
+
+
+def test_dropping_a_saved_picture_restores_its_settings(visit, tmp_path):
+    page = visit()
+    page.get_by_text("Strokes and colours").click()
+    page.get_by_role("radio", name="matched").click()
+    set_number(page, "Style scale", 0.5)
+    set_number(page, "Content weight", 3.5)
+    painted(page, iterations=4)
+    save(page, tmp_path / "picture.png")
+
+    other = visit()
+    other.get_by_text("Settings of an earlier picture").click()
+    other.locator("#earlier input[type=file]").set_input_files(tmp_path / "picture.png")
+    expect(other.get_by_role("spinbutton", name=re.compile("Content weight")).first).to_have_value("3.5")
+    expect(other.get_by_role("spinbutton", name=re.compile("Size")).first).to_have_value("128")
+    other.get_by_text("Strokes and colours").click()
+    expect(other.get_by_role("radio", name="matched")).to_be_checked()
+
+    Image.open(EXAMPLES / "content" / "chenonceau.jpg").resize((64, 48)).save(tmp_path / "none.png")
+    third = visit()
+    third.get_by_text("Settings of an earlier picture").click()
+    third.locator("#earlier input[type=file]").set_input_files(tmp_path / "none.png")
+    expect(third.get_by_test_id("toast-body")).to_contain_text("This picture holds no record of a run")
+
+
+def test_a_preset_sets_the_controls(visit):
+    page = visit()
+    page.get_by_label("Preset").click()
+    page.get_by_role("option", name="Light wash").click()
+    expect(page.get_by_role("spinbutton", name=re.compile("Style weight"))).not_to_have_value("100")
+    expect(page.get_by_role("spinbutton", name=re.compile("Size")).first).to_have_value("512")
+
+
+def test_a_second_painting_is_blended_in(visit, tmp_path):
+    page = visit()
+    page.get_by_text("More paintings").click()
+    page.locator("#style2 input[type=file]").set_input_files(EXAMPLES / "style" / "hokusai-great-wave.jpg")
+    expect(page.locator("#style2 img")).to_be_visible()
+    set_number(page, "Weight 2", 3)
+    painted(page, iterations=4)
+    save(page, tmp_path / "run.json", "The run record (JSON)")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["config"]["style_blend"] == [1, 3]
+    assert [entry["name"] for entry in record["images"]["styles"]] == [
+        "munch-the-scream.jpg",
+        "hokusai-great-wave.jpg",
+    ]
+
+
+def test_only_what_is_drawn_on_the_photo_is_painted(visit, tmp_path):
+    page = visit()
+    page.get_by_text("Paint only a part").click()
+    button(page, "Draw on the photo").click()
+    canvas = page.locator("#drawing canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(1500)
+    box = canvas.bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(middle[0] - 60, middle[1])
+    page.mouse.down()
+    page.mouse.move(middle[0] + 60, middle[1], steps=20)
+    page.mouse.up()
+    expect(page.locator("#mask img")).to_be_visible(timeout=30_000)
+    painted(page, iterations=8)
+    save(page, tmp_path / "picture.png")
+    picture = np.asarray(Image.open(tmp_path / "picture.png"), float)
+    photo = np.asarray(Image.open(EXAMPLES / "content" / "chenonceau.jpg").resize((128, 96)), float)
+    change = np.abs(picture - photo).mean(axis=2)
+    assert change[:8].mean() < 6 < change[44:52, 50:78].mean()

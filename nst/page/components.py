@@ -1,9 +1,11 @@
-"""The page's own components, and how it looks."""
+"""Components and texts of our own, and how the page looks."""
 
 import html
 import math
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -11,9 +13,68 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nst.catalog import Example
+from nst.config import TransferConfig
 from nst.images import ImageError, load_image, to_uint8
 
 CSS = Path(__file__).with_name("page.css")
+QUIETLY: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}  # light events
+
+DEFAULTS = TransferConfig()
+SETTINGS = {setting.name: setting.metadata for setting in fields(TransferConfig)}
+
+BACKBONES = {"vgg19": "VGG-19", "vgg16": "VGG-16", "vgg16-hed": "the bundled VGG-16"}
+LABELS = {
+    "auto": "automatic",
+    **BACKBONES,
+    "lbfgs": "L-BFGS",
+    "adam": "Adam",
+    "content": "the photo",
+    "max": "maximum",
+    "avg": "average",
+    "style": "the painting's",
+    "luminance": "the photo's",
+    "matched": "matched",
+    "keep": "keeps the photo",
+    "styles": "gets the second painting",
+}
+
+
+def pane(path: Path | None, label: str, name: str, height: int) -> gr.Image:
+    """Where an image is dropped, pasted or photographed; its value is the file."""
+    return gr.Image(
+        None if path is None else str(path),
+        type="filepath",
+        label=label,
+        height=height,
+        format="png",
+        sources=["upload", "clipboard", "webcam"],
+        buttons=[],
+        webcam_options=gr.WebcamOptions(mirror=False),
+        elem_id=name,
+    )
+
+
+def slider(name: str, label: str, step: float, **other: Any) -> gr.Slider:
+    """A setting with a range; `other` are arguments of gr.Slider that differ here."""
+    low, high = SETTINGS[name]["range"]
+    usual = {"minimum": low, "maximum": high, "value": getattr(DEFAULTS, name), "info": sentence(name)}
+    return gr.Slider(**(usual | other), step=step, label=label)
+
+
+def choice(name: str, label: str) -> gr.Radio:
+    """A setting with choices."""
+    choices = [(LABELS.get(choice, choice), choice) for choice in SETTINGS[name]["choices"]]
+    return gr.Radio(choices, value=getattr(DEFAULTS, name), label=label, info=sentence(name))
+
+
+def sentence(name: str) -> str:
+    """What a setting does."""
+    text = SETTINGS[name]["help"]
+    return str(text[0].upper() + text[1:])
 
 
 def log_slider(minimum: float, maximum: float, *, value: float, label: str, info: str) -> gr.HTML:

@@ -1,0 +1,146 @@
+"""Every setting of a run, and what it may be."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from numbers import Real
+from typing import Any
+
+from nst.backbones import BACKBONES, PRECISIONS
+from nst.losses import LayerWeights
+from nst.optimizers import OPTIMIZERS
+
+MAX_STYLES = 4
+
+
+class ConfigError(ValueError):
+    """A setting that can't be used, in one plain sentence that says what to do."""
+
+
+def _number(default: float, low: float, high: float, help: str) -> Any:
+    return field(default=default, metadata={"range": (low, high), "help": help})
+
+
+def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
+    return field(default=default, metadata={"choices": choices, "help": help})
+
+
+def _clean_layers(name: str, layers: Any) -> LayerWeights:
+    """A copy that nobody else can change, of names in a list or tuple, or of a mapping to weights."""
+    if not isinstance(layers, list | tuple | Mapping) or not all(isinstance(layer, str) for layer in layers):
+        raise ConfigError(f"Please give the {name} as a list of names, or as names with a weight each.")
+    if not layers or len(set(layers)) < len(layers):
+        raise ConfigError(f"Please name at least one of the {name}, and each only once.")
+    if not isinstance(layers, Mapping):
+        return tuple(layers)
+    low, high = 0, 10**12
+    if not all(_is_number(weight, low, high) for weight in layers.values()):
+        raise ConfigError(f"Please give each of the {name} a weight from {low:,} to {high:,}.")
+    return {layer: float(weight) for layer, weight in layers.items()}
+
+
+def _clean_blend(name: str, weights: Any) -> tuple[float, ...]:
+    low, high = 0.01, 100
+    if not isinstance(weights, list | tuple) or not all(_is_number(weight, low, high) for weight in weights):
+        raise ConfigError(f"Please give the {name} as a list of numbers from {low} to {high}.")
+    if len(weights) > MAX_STYLES:
+        raise ConfigError(f"Please give at most {MAX_STYLES} weights as {name}.")
+    return tuple(float(weight) for weight in weights)
+
+
+def parse_layers(items: Iterable[str]) -> LayerWeights:
+    """Layers from names, or from "name:weight" for each. Raises ConfigError."""
+    names, colons, weights = zip(*(item.partition(":") for item in items), strict=True)
+    if len(set(names)) < len(names):
+        raise ConfigError("Please name each layer once.")
+    if not any(colons):
+        return names
+    try:
+        return dict(zip(names, map(float, weights), strict=True))
+    except ValueError:
+        raise ConfigError(
+            "Please give each layer a weight, as in block1_conv1:0.5, or none of them."
+        ) from None
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and bool(low <= value <= high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferConfig:
+    """Every setting of a run; a field's metadata has its "range", "choices" or how to "clean" it, and "help".
+
+    Layers are names, or a mapping from name to explicit weight (see Objective).
+    Raises ConfigError for a value out of its range.
+    """
+
+    content_weight: float = _number(1.0, 0, 10, "how much the result shows what the content image shows (α)")
+    style_weight: float = _number(100.0, 0.1, 100_000, "how much it is painted as the style image is (β)")
+    tv_weight: float = _number(10.0, 0, 100, "how much speckle is smoothed away (total variation)")
+    style_blend: tuple[float, ...] = field(
+        default=(),
+        metadata={
+            "clean": _clean_blend,
+            "help": "how much each of several style images counts: a weight each, or none for equal shares",
+        },
+    )
+    style_scale: float = _number(
+        1.0,
+        0.25,
+        2,
+        "size of the style image beside the result: small makes fine strokes, large makes broad ones",
+    )
+    colors: str = _choice(
+        "style",
+        ("style", "luminance", "matched"),
+        "whose colours: the style's; the photo's own, with only its lightness painted; or the style's, but "
+        "matched to the photo's first",
+    )
+    mask_mode: str = _choice(
+        "keep",
+        ("keep", "styles"),
+        "what the mask's black is for: to keep the photo, or to be painted like the second of two styles",
+    )
+    strength: float = _number(1.0, 0, 1, "how far the finished picture covers the photo beneath it")
+    size: int = _number(512, 64, 4096, "long side of the result in pixels")
+    iterations: int = _number(120, 1, 1000, "steps over all levels")
+    backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
+    precision: str = _choice(
+        "auto", PRECISIONS, "what it computes with; bfloat16 is faster on processors made for it, and as good"
+    )
+    pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
+    content_layers: LayerWeights = field(
+        default=("block4_conv2",),
+        metadata={
+            "clean": _clean_layers,
+            "help": "layers whose features are kept: early ones keep every edge, deep ones what is where",
+        },
+    )
+    style_layers: LayerWeights = field(
+        default=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
+        metadata={
+            "clean": _clean_layers,
+            "help": "layers whose Gram matrices are matched: early ones for grain, deep ones for shapes",
+        },
+    )
+    optimizer: str = _choice("lbfgs", tuple(OPTIMIZERS), "what changes the pixels")
+    init: str = _choice("content", ("content", "noise"), "what the picture starts as")
+    seed: int = _number(0, 0, 2**31 - 1, "makes a start from noise repeatable")
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value, name = getattr(self, setting.name), setting.name.replace("_", " ")
+            if "choices" in setting.metadata:
+                choices = setting.metadata["choices"]
+                if value not in choices:
+                    raise ConfigError(f"Please choose the {name} from {', '.join(choices)}.")
+            elif "range" in setting.metadata:
+                low, high = setting.metadata["range"]
+                whole = setting.type is int
+                if not _is_number(value, low, high) or (whole and value != int(value)):
+                    kind = "whole number" if whole else "number"
+                    raise ConfigError(f"Please set the {name} to a {kind} from {low:,} to {high:,}.")
+                object.__setattr__(self, setting.name, int(value) if whole else float(value))
+            else:
+                object.__setattr__(self, setting.name, setting.metadata["clean"](name, value))

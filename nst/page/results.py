@@ -1,0 +1,232 @@
+"""The results as components: the picture and its losses, every moment of the run, and what to take home."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from nst.animation import save_animation
+from nst.canvas import blended
+from nst.figures import loss_chart
+from nst.images import from_uint8, resize, save_image, to_uint8
+from nst.page.components import QUIETLY, slider, status
+from nst.records import save_losses, save_record
+from nst.runners import Run
+
+PICTURES = {"PNG, with the settings": ".png", "JPEG": ".jpg", "WebP": ".webp"}
+ANIMATIONS = {"The run as a film (MP4)": ".mp4", "The run as an animation (WebP)": ".webp"}
+TABLES = {"The losses (CSV)": ".csv", "The run record (JSON)": ".json"}
+FORMATS = [*PICTURES, *ANIMATIONS, *TABLES]
+LOSSY = [name for name in FORMATS if name not in TABLES and not name.startswith("PNG")]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended, as files in a folder where Gradio serves them and deletes them after a day."""
+
+    folder: Path
+    name: str
+    photo: Path
+    moments: tuple[Path, ...]  # pictures in 8 bits; the last one is the result
+    steps: tuple[int, ...]  # of each moment
+    record: Mapping[str, Any]
+
+    def picture(self, number: int, strength: float = 1.0) -> tf.Tensor:
+        """Moment `number`, counted from 1, laid over the photo: (1, H, W, 3)."""
+        return blended(_read(self.moments[number - 1]), _read(self.photo), strength)
+
+    def file(self, name: str) -> Path:
+        """Where a new file of that name can be written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.folder), name)
+
+    def shown(self, number: int, strength: float) -> Path:
+        """A picture as large as the result, to be looked at."""
+        if (number, strength) == (len(self.moments), 1):
+            return self.moments[-1]
+        with Image.open(self.moments[-1]) as result:
+            width, height = result.size
+        file = self.file("picture.png")
+        save_image(resize(self.picture(number, strength), height, width), file)
+        return file
+
+    def saved(self, number: int, strength: float, form: str, quality: int) -> Path:
+        """What one of FORMATS takes home."""
+        ending = {**PICTURES, **ANIMATIONS, **TABLES}[form]
+        step = self.steps[number - 1]
+        name = self.name if form not in PICTURES or step == self.steps[-1] else f"{self.name}--step-{step}"
+        file = self.file(f"{name}{ending}")
+        record = {**self.record, "config": {**self.record["config"], "strength": strength}, "shown": step}
+        if form in PICTURES:
+            save_image(self.picture(number, strength), file, quality=quality, metadata=json.dumps(record))
+        elif form in ANIMATIONS:
+            moments = range(1, len(self.moments) + 1)
+            frames = [to_uint8(self.picture(moment, strength)) for moment in moments]
+            save_animation([to_uint8(_read(self.photo)), *frames], file, quality=quality)
+        elif ending == ".csv":
+            save_losses(self.record["history"], file)
+        else:
+            save_record(record, file)
+        return file
+
+
+def finish(run: Run, photo: tf.Tensor, name: str, folder: Path) -> Finished:
+    """Write the pictures of a run that has ended into `folder`."""
+    height, width = run.snapshots.moments[-1].pixels.shape[:2]
+    save_image(resize(photo, height, width), folder / "photo.png")
+    moments = []
+    for moment in run.snapshots.moments:
+        moments.append(folder / f"step-{moment.row['step']}.png")
+        Image.fromarray(moment.pixels).save(moments[-1], compress_level=1)
+    steps = tuple(int(moment.row["step"]) for moment in run.snapshots.moments)
+    return Finished(folder, name, folder / "photo.png", tuple(moments), steps, run.record())
+
+
+def _read(path: Path) -> tf.Tensor:
+    with Image.open(path) as picture:
+        return from_uint8(np.asarray(picture.convert("RGB")))
+
+
+class Results:
+    """The right half of the page."""
+
+    def __init__(self, beforehand: Finished | None, said: str) -> None:
+        """At first it shows what was painted `beforehand`, if anything was, and says so."""
+        self.finished = gr.State(beforehand)
+        self.preview = gr.Image(
+            label="Picture",
+            format="jpeg",
+            visible=beforehand is None,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="picture",
+        )
+        self.comparison = gr.ImageSlider(
+            _pair(beforehand, 1, 1) if beforehand else None,
+            label="Before and after",
+            format="png",
+            visible=beforehand is not None,
+            interactive=False,
+            buttons=["fullscreen"],
+            elem_id="comparison",
+        )
+        self.status = gr.HTML(status(said))
+        with gr.Row(elem_id="afterwards"):
+            self.moment = gr.Slider(
+                1, 2, 1, step=1, label="Moment of the run", interactive=False, min_width=150, buttons=[]
+            )
+            self.strength = slider("strength", "Strength", 0.05, info=None, min_width=150, buttons=[])
+            self.go_on = gr.Button("Go on from here", interactive=False, min_width=140)
+        with gr.Row(elem_id="saving"):
+            self.form = gr.Dropdown(FORMATS, label="Save as", min_width=150)
+            self.quality = gr.Slider(
+                1, 100, 90, step=1, label="Quality", interactive=False, min_width=150, buttons=[]
+            )
+            self.save = gr.DownloadButton("Save", interactive=False, min_width=140)
+        history = beforehand.record["history"] if beforehand else []
+        self.chart = gr.Plot(loss_chart({"": history}), label="Losses", show_label=False, elem_id="chart")
+
+    @property
+    def components(self) -> list[Any]:
+        """What a run changes."""
+        return [
+            self.finished,
+            self.preview,
+            self.comparison,
+            self.status,
+            self.moment,
+            self.go_on,
+            self.form,
+            self.quality,
+            self.save,
+            self.chart,
+        ]
+
+    def connect(self) -> None:
+        """Let the sliders and the formats act on what has been painted."""
+        here = [self.finished, self.moment, self.strength]
+        self.moment.input(
+            _show_moment,
+            here,
+            [self.comparison, self.status, self.chart],
+            trigger_mode="always_last",
+            **QUIETLY,
+        )
+        self.strength.input(_show, here, self.comparison, trigger_mode="always_last", **QUIETLY)
+        what = [*here, self.form, self.quality]
+        self.form.input(_prepare, self.form, [self.quality, self.save], **QUIETLY).then(
+            _save, what, self.save, **QUIETLY
+        )
+        gr.on(
+            [self.moment.change, self.strength.change, self.quality.change],
+            _save,
+            what,
+            self.save,
+            trigger_mode="always_last",
+            **QUIETLY,
+        )
+
+    def done(self, finished: Finished, strength: float, text: str, share: float) -> dict[Any, Any]:
+        """The updates that show a run that has ended; the bar is filled to `share`."""
+        last = len(finished.moments)
+        form = FORMATS[0]
+        return {
+            self.finished: finished,
+            self.preview: gr.Image(visible=False),
+            self.comparison: gr.ImageSlider(_pair(finished, last, strength), visible=True),
+            self.status: status(text, share),
+            self.moment: gr.Slider(maximum=max(last, 2), value=last, interactive=last > 1),
+            self.go_on: gr.Button(interactive=True),
+            self.form: form,
+            self.quality: gr.Slider(interactive=False),
+            self.save: gr.DownloadButton(value=finished.saved(last, strength, form, 90), interactive=True),
+            self.chart: _chart(finished),
+        }
+
+    def painting(self) -> dict[Any, Any]:
+        """The updates at a run's first picture: until then, the last result could be looked at and saved."""
+        return {
+            self.comparison: gr.ImageSlider(visible=False),
+            self.moment: gr.Slider(interactive=False),
+            self.go_on: gr.Button(interactive=False),
+            self.save: gr.DownloadButton(interactive=False),
+        }
+
+
+def _pair(finished: Finished, number: int, strength: float) -> tuple[str, str]:
+    return str(finished.photo), str(finished.shown(number, strength))
+
+
+def _show(finished: Finished | None, number: int, strength: float) -> Any:
+    return _pair(finished, number, strength) if finished else gr.skip()
+
+
+def _show_moment(finished: Finished, number: int, strength: float) -> tuple[Any, str, Any]:
+    row = next(row for row in finished.record["history"] if row["step"] == finished.steps[number - 1])
+    text = (
+        f"Step {row['step']} of {len(finished.record['history'])}, {row['size']} px: "
+        f"content {row['content']:.3g}, style {row['style']:.3g}, total {row['total']:.3g}."
+    )
+    return _pair(finished, number, strength), status(text, 1), _chart(finished, marked=row["step"])
+
+
+def _prepare(form: str) -> tuple[Any, Any]:
+    return gr.Slider(interactive=form in LOSSY), gr.DownloadButton("Preparing …", interactive=False)
+
+
+def _save(finished: Finished | None, number: int, strength: float, form: str, quality: int) -> Any:
+    if finished is None:
+        return gr.skip()
+    file = finished.saved(number, strength, form, quality)
+    return gr.DownloadButton("Save", value=str(file), interactive=True)
+
+
+def _chart(finished: Finished, marked: int | None = None) -> Any:
+    return loss_chart({"": finished.record["history"]}, marked=marked)

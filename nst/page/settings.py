@@ -1,0 +1,185 @@
+"""The settings of a run as controls: presets, sliders, more paintings, a mask, and everything else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from nst.config import MAX_STYLES, ConfigError, TransferConfig, parse_layers
+from nst.images import ImageError
+from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
+from nst.presets import PRESETS
+from nst.records import RecordError, restored_config
+
+PAGE_SIZE = 1536  # pixels; larger pictures are for the command line
+LAYERS = [f"block{block}_conv{number}" for block in range(1, 6) for number in range(1, 5 if block > 2 else 3)]
+
+
+class Settings:
+    """The controls, in the order of `inputs`, and the way from their values to settings and back."""
+
+    def __init__(self) -> None:
+        with gr.Group():
+            self.preset = gr.Dropdown(
+                [(name.replace("-", " ").capitalize(), name) for name in PRESETS],
+                value=next(iter(PRESETS)),
+                label="Preset",
+                info="A starting point: it sets what follows",
+            )
+            low, high = SETTINGS["style_weight"]["range"]
+            self.controls = {
+                "content_weight": slider("content_weight", "Content weight α", 0.1),
+                "style_weight": log_slider(
+                    low,
+                    high,
+                    value=DEFAULTS.style_weight,
+                    label="Style weight β",
+                    info=sentence("style_weight"),
+                ),
+                "iterations": slider("iterations", "Iterations", 1),
+                "size": slider("size", "Size", 32, maximum=PAGE_SIZE),
+            }
+        with gr.Accordion("Strokes and colours", open=False):
+            self.controls |= {
+                "style_scale": slider("style_scale", "Style scale", 0.05),
+                "colors": choice("colors", "Colours"),
+            }
+        with gr.Accordion("More paintings", open=False):
+            gr.Markdown("Up to three more, blended with the first. A painting of weight 2 counts twice.")
+            with gr.Row(elem_classes="small-panes"):
+                self.paintings = [
+                    pane(None, f"Painting {number}", f"style{number}", height=130)
+                    for number in range(2, MAX_STYLES + 1)
+                ]
+            with gr.Row():
+                self.weights = [
+                    gr.Slider(0.1, 4, 1, step=0.1, label=f"Weight {number}", min_width=180)
+                    for number in range(1, MAX_STYLES + 1)
+                ]
+        with gr.Accordion("Paint only a part", open=False):
+            self._regions()
+        with gr.Accordion("Advanced", open=False):
+            self.controls |= {
+                "content_layers": _layers("content_layers", "Content layers"),
+                "style_layers": _layers("style_layers", "Style layers"),
+                "backbone": choice("backbone", "Network"),
+                "precision": choice("precision", "Precision"),
+                "optimizer": choice("optimizer", "Optimiser"),
+                "init": choice("init", "Start"),
+                "pooling": choice("pooling", "Pooling"),
+                "tv_weight": slider("tv_weight", "Smoothing (TV)", 0.1),
+                "seed": gr.Number(DEFAULTS.seed, label="Seed", info=sentence("seed"), precision=0),
+            }
+        with gr.Accordion("Settings of an earlier picture", open=False):
+            self.earlier = gr.File(
+                label="A PNG that was saved here", file_types=[".png"], height=110, elem_id="earlier"
+            )
+
+    def _regions(self) -> None:
+        gr.Markdown("White of the mask is painted; grey, in part. Draw it on the photo, or upload one.")
+        self.draw = gr.Button("Draw on the photo", size="sm")
+        brush = gr.Brush(default_size=40, colors=["#ffffff", "#808080", "#000000"], color_mode="fixed")
+        self.drawing = gr.ImageEditor(
+            visible=False,
+            sources=[],
+            transforms=[],
+            layers=False,
+            buttons=[],
+            brush=brush,
+            type="numpy",
+            label="What is to be painted, in white",
+            height=420,
+            elem_id="drawing",
+        )
+        self.mask = pane(None, "Mask", "mask", height=160)
+        self.controls["mask_mode"] = choice("mask_mode", "What is black")
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What a run is given beside the photo and the first painting: see read()."""
+        return [self.mask, *self.paintings, *self.weights, *self.controls.values()]
+
+    def read(self, values: Sequence[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
+        """The mask, the further paintings, and the config's settings, of the values of `inputs`.
+
+        Raises ConfigError for layers that can't be read.
+        """
+        mask, *values = values
+        paintings, weights = values[: MAX_STYLES - 1], values[MAX_STYLES - 1 : 2 * MAX_STYLES - 1]
+        settings = dict(zip(self.controls, values[2 * MAX_STYLES - 1 :], strict=True))
+        for name in ("content_layers", "style_layers"):
+            if not isinstance(settings[name], list) or not settings[name]:
+                raise ConfigError(f"Please name at least one of the {name.replace('_', ' ')}.")
+            settings[name] = parse_layers(settings[name])
+        given = [True, *(painting is not None for painting in paintings)]
+        blend = [weight for weight, there in zip(weights, given, strict=True) if there]
+        settings["style_blend"] = [] if blend.count(blend[0]) == len(blend) else blend
+        return mask, [painting for painting in paintings if painting is not None], settings
+
+    def connect(self, content: gr.Image) -> None:
+        """Let presets, earlier pictures and the drawing act."""
+        self.preset.input(self._choose, self.preset, list(self.controls.values()), **QUIETLY)
+        aloud = {**QUIETLY, "queue": True, "concurrency_limit": None}  # whose messages reach the page
+        self.earlier.upload(self._restore, self.earlier, [*self.controls.values(), *self.weights], **aloud)
+        self.draw.click(_editor, content, self.drawing, **aloud)
+        self.drawing.input(_drawn_mask, self.drawing, self.mask, **QUIETLY)
+
+    def _choose(self, preset: str) -> list[Any]:
+        """What the presets are about; all else stays as it is."""
+        config = PRESETS[preset]
+        about = {
+            name
+            for name in self.controls
+            if any(getattr(other, name) != getattr(DEFAULTS, name) for other in PRESETS.values())
+        }
+        return [_shown(config, name) if name in about else gr.skip() for name in self.controls]
+
+    def _restore(self, path: str) -> list[Any]:
+        try:
+            config = restored_config(path)
+        except (RecordError, ImageError) as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        if config.size > PAGE_SIZE:
+            gr.Info(f"That picture was larger: here, {PAGE_SIZE} pixels is the most.")
+        gr.Info("Every setting is as it was for that picture.")
+        weights = [*config.style_blend, *[1.0] * MAX_STYLES][:MAX_STYLES]
+        return [_shown(config, name) for name in self.controls] + weights
+
+
+def _shown(config: TransferConfig, name: str) -> Any:
+    """A setting as its control has it."""
+    value = getattr(config, name)
+    if name.endswith("_layers"):
+        return [f"{layer}:{value[layer]:g}" for layer in value] if isinstance(value, dict) else list(value)
+    return min(value, PAGE_SIZE) if name == "size" else value
+
+
+def _editor(photo: str | None) -> Any:
+    if photo is None:
+        raise gr.Error("Please add a photo first.", print_exception=False)
+    return gr.ImageEditor({"background": photo, "layers": [], "composite": None}, visible=True)
+
+
+def _drawn_mask(drawing: dict[str, Any] | None) -> Any:
+    """The strokes over black; nothing drawn is no mask."""
+    strokes = drawing["layers"] if drawing else []
+    if not any(layer[..., 3].any() for layer in strokes):
+        return None
+    height, width, _ = strokes[0].shape
+    mask = Image.new("RGBA", (width, height), "black")
+    for layer in strokes:
+        mask.alpha_composite(Image.fromarray(layer.astype(np.uint8)))
+    return gr.Image(np.asarray(mask.convert("L")))
+
+
+def _layers(name: str, label: str) -> gr.Dropdown:
+    return gr.Dropdown(
+        LAYERS,
+        value=list(getattr(DEFAULTS, name)),
+        multiselect=True,
+        allow_custom_value=True,
+        label=label,
+        info=f"{sentence(name)}. Type block1_conv1:0.5 to give each an explicit weight",
+    )
