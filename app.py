@@ -26,7 +26,7 @@ from gradio.data_classes import FileData
 from nst.backbones import WeightsError
 from nst.canvas import blended, luminance
 from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_beforehand
-from nst.config import ConfigError, TransferConfig
+from nst.config import MAX_STYLES, ConfigError, TransferConfig
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, save_image, to_uint8
 from nst.page.components import (
@@ -42,7 +42,7 @@ from nst.page.components import (
 )
 from nst.page.results import Finished, Results, finish
 from nst.page.settings import PAGE_SIZE, Settings
-from nst.presets import PRESETS
+from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
 from nst.runners import BusyError, Line, Run
 from nst.transfer import Progress, TransferError, seconds_left
@@ -273,13 +273,10 @@ class Page:
         settings = {name: value for name, value in locals().items() if name in SETTINGS}
         if preset not in tuple(PRESETS):  # it may be anything
             raise gr.Error(f"Please choose the preset from {', '.join(PRESETS)}.", print_exception=False)
-        for name, value in settings.items():
-            if value == getattr(DEFAULTS, name):
-                settings[name] = getattr(PRESETS[preset], name)
         if not isinstance(more_styles, list | tuple):
             raise gr.Error("Please give more styles as a list of files.", print_exception=False)
         files = {"content": content, "styles": [style, *more_styles], "mask": mask, "start": start}
-        run, photo = await self._join(files, settings)
+        run, photo = await self._join(files, settings, preset=preset)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             while not run.future.done():
@@ -318,11 +315,15 @@ class Page:
         return _backbone_note(self.line.warm_up)
 
     async def _join(
-        self, files: dict[str, Any], settings: dict[str, Any], start: Loaded | None = None
+        self,
+        files: dict[str, Any],
+        settings: dict[str, Any],
+        start: Loaded | None = None,
+        preset: str = next(iter(PRESETS)),
     ) -> tuple[Run, tf.Tensor]:
         """Read the images and put their run into the line; every bad input ends here."""
         try:
-            config = TransferConfig(**settings)
+            config = on_preset(preset, TransferConfig(**settings))
             if config.size > PAGE_SIZE:
                 raise ConfigError(
                     f"Please set the size to {PAGE_SIZE} at most: larger pictures are for the command line."
@@ -330,7 +331,7 @@ class Page:
             content, content_entry = await self._read(files["content"], "photo", config.size)
             entries: dict[str, Any] = {"content": content_entry, "styles": []}
             styles = []
-            for file in files["styles"]:
+            for file in files["styles"][: MAX_STYLES + 1]:  # one too many is enough to be refused
                 style, entry = await self._read(file, "painting", round(config.size * config.style_scale))
                 styles.append(style)
                 entries["styles"].append(entry)
@@ -353,7 +354,7 @@ class Page:
         try:
             async with self.reading:
                 image = await asyncio.to_thread(load_image, path, long_side=long_side, enlarge=enlarge)
-            return image, image_entry(path)
+                return image, await asyncio.to_thread(image_entry, path)
         except ImageError as error:
             raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
 

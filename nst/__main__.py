@@ -235,9 +235,9 @@ def _config(arguments: argparse.Namespace) -> nst.TransferConfig:
 def _bench(arguments: argparse.Namespace) -> None:
     from nst import bench  # SciPy is needed here alone
 
-    low, high = nst.TransferConfig.__dataclass_fields__["size"].metadata["range"]
+    low, _ = nst.TransferConfig.__dataclass_fields__["size"].metadata["range"]
     for name, least, most in (
-        ("size", low, high),
+        ("size", low, bench.MAX_SIZE),
         ("pairs", 1, len(bench.PAIRS)),
         ("repeats", 1, 100),
         ("patience", 1, 100),

@@ -33,6 +33,7 @@ from nst.optimizers import LBFGS
 from nst.transfer import coarse_to_fine, objective_of, stylize
 
 EVALUATIONS = 200  # of references 1 and 2
+MAX_SIZE = 1000  # pixels; of larger pictures a longer run has other coarse levels (see ours)
 OBJECTIVES = ("scaled", "gatys")
 
 # Layers that no procedure optimises. Quality there can't be had by overfitting the objective.

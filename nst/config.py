@@ -49,7 +49,8 @@ def _clean_blend(name: str, weights: Any) -> tuple[float, ...]:
 
 def parse_layers(items: Iterable[str]) -> LayerWeights:
     """Layers from names, or from "name:weight" for each. Raises ConfigError."""
-    names, colons, weights = zip(*(item.partition(":") for item in items), strict=True)
+    parts = [item.partition(":") for item in items]
+    names, colons, weights = (tuple(part[place] for part in parts) for place in range(3))
     if len(set(names)) < len(names):
         raise ConfigError("Please name each layer once.")
     if not any(colons):

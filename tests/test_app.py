@@ -129,6 +129,8 @@ def test_a_preset_gives_what_is_not_set(client):
     assert paint(client, preset="light-wash")[1]["config"]["style_weight"] == preset.style_weight
     _, record = paint(client, preset="light-wash", style_weight=333)
     assert record["config"]["style_weight"] == 333
+    _, record = paint(client, preset="detail-keeper")
+    assert record["config"]["content_layers"] == [*PRESETS["detail-keeper"].content_layers]
 
 
 def test_the_picture_holds_its_settings(client):

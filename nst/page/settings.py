@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from nst.config import MAX_STYLES, ConfigError, TransferConfig, parse_layers
+from nst.config import MAX_STYLES, TransferConfig, parse_layers
 from nst.images import ImageError
 from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
 from nst.presets import PRESETS
@@ -104,15 +104,13 @@ class Settings:
     def read(self, values: Sequence[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
         """The mask, the further paintings, and the config's settings, of the values of `inputs`.
 
-        Raises ConfigError for layers that can't be read.
+        Raises ConfigError for layers whose weights can't be read.
         """
         mask, *values = values
         paintings, weights = values[: MAX_STYLES - 1], values[MAX_STYLES - 1 : 2 * MAX_STYLES - 1]
         settings = dict(zip(self.controls, values[2 * MAX_STYLES - 1 :], strict=True))
         for name in ("content_layers", "style_layers"):
-            if not isinstance(settings[name], list) or not settings[name]:
-                raise ConfigError(f"Please name at least one of the {name.replace('_', ' ')}.")
-            settings[name] = parse_layers(settings[name])
+            settings[name] = parse_layers(settings[name] or [])
         given = [True, *(painting is not None for painting in paintings)]
         blend = [weight for weight, there in zip(weights, given, strict=True) if there]
         settings["style_blend"] = [] if blend.count(blend[0]) == len(blend) else blend
