@@ -5,9 +5,11 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -45,8 +47,9 @@ from nst.page.settings import PAGE_SIZE, Settings
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
 from nst.runners import BusyError, Line, Run
-from nst.transfer import Progress, TransferError, seconds_left
+from nst.transfer import Progress, TransferError, check_images, seconds_left
 
+KEPT_SECONDS = 86400  # how long visitors' pictures stay on the server
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
@@ -82,7 +85,7 @@ class Page:
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
-        with gr.Blocks(title="Neural style transfer", delete_cache=(3600, 86400)) as page:
+        with gr.Blocks(title="Neural style transfer", delete_cache=(3600, KEPT_SECONDS)) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
@@ -157,7 +160,7 @@ class Page:
             return None
         picture, record = example[0], json.loads(example[1].read_text(encoding="utf-8"))
         steps = (record["history"][-1]["step"],)
-        return Finished(self._folder("beforehand"), picture.stem, pair[0].path, (picture,), steps, record)
+        return Finished(self._folder(), picture.stem, pair[0].path, (picture,), steps, record)
 
     def _events(self, page: gr.Blocks) -> None:
         results, settings = self.results, self.settings
@@ -218,6 +221,7 @@ class Page:
             yield {
                 self.start_button: gr.Button("Painting …", interactive=False),
                 self.stop_button: gr.Button("Stop", interactive=True),
+                self.results.go_on: gr.Button(interactive=False),
                 self.results.status: status(self._before_painting(run)),
             }
             async for update in self._watch(run):
@@ -229,8 +233,9 @@ class Page:
             name = "--".join(_short_stem(file["path"]) for file in (content, style))
             try:
                 outcome = await asyncio.to_thread(self._outcome, run, photo, name)
-            except gr.Error as error:
-                yield {**ready, self.results.status: status(error.message)}
+            except (gr.Error, ImageError, OSError) as error:
+                message = error.message if isinstance(error, gr.Error) else "The picture could not be saved."
+                yield {**ready, self.results.status: status(message)}
                 raise
             yield {**ready, **outcome}
         finally:
@@ -298,7 +303,7 @@ class Page:
 
     def leave(self, request: gr.Request) -> None:
         """End the runs of a visitor who has closed the page."""
-        for run in self.runs.get(request.session_hash, ()):
+        for run in tuple(self.runs.get(request.session_hash, ())):
             run.stop()
 
     def _forget(self, request: gr.Request, run: Run) -> None:
@@ -344,6 +349,7 @@ class Page:
             picture = None
             if start is not None:
                 picture, entries["start"] = start
+            check_images(len(styles), config, mask)
             run = Run(content, styles, config, mask=mask, start=picture, entries=entries)
             return self.line.join(run), content
         except (ConfigError, BusyError) as error:
@@ -389,7 +395,7 @@ class Page:
         ahead = self.line.ahead(run)
         if ahead:
             return f"You are number {ahead + 1} in the line: {ahead} before you."
-        return "Reading the two images …" if run.backbone else "Loading the network …"
+        return "Preparing the images …" if run.backbone else "Loading the network …"
 
     def _outcome(self, run: Run, photo: tf.Tensor, name: str) -> dict[Any, Any]:
         """The picture beside the photo, and all that can be done with it."""
@@ -405,10 +411,15 @@ class Page:
         done = self.results.done(finished, run.config.strength, text, share)
         return {**done, self.backbone_note: _backbone_note(run)}
 
-    def _folder(self, name: str | None = None) -> Path:
-        """A folder for one run's files, where Gradio serves them, and deletes them after a day."""
-        cache = Path(self.content.GRADIO_CACHE)
-        return cache / name if name else Path(tempfile.mkdtemp(dir=cache))
+    def _folder(self) -> Path:
+        """A new folder for one run's files, where Gradio serves them; those older than a day are deleted."""
+        runs = Path(self.content.GRADIO_CACHE, "runs")
+        runs.mkdir(parents=True, exist_ok=True)
+        for folder in runs.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another run may be deleting it as well
+                if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
+        return Path(tempfile.mkdtemp(dir=runs))
 
 
 def _short_stem(path: str) -> str:

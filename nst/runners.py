@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
+from nst.images import from_uint8, to_uint8
 from nst.records import history_row, run_record
 from nst.snapshots import Snapshots
 from nst.transfer import Progress, TransferError, stylize
@@ -43,17 +44,20 @@ class Run:
         self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
         self._entries = entries or {}
-        self._images: dict[str, Any] = {"content": content, "style": styles, "mask": mask, "start": start}
+        # In 8 bits, as they were read: paintings of a large scale wait in the line with many others.
+        self._images = [None if image is None else to_uint8(image) for image in (content, start, *styles)]
+        self._mask = mask
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """End the run within one evaluation, or before it begins. What it has painted so far stays."""
         self._stopping.set()
         if self.future.cancel():
-            self._images = {}  # the executor keeps a cancelled run until its turn would have come
+            self._images = []  # the executor keeps a cancelled run until its turn would have come
 
     def paint(self, seconds: float) -> None:
         """Carry the run out, for at most that many seconds."""
+        content, start, *styles = (None if pixels is None else from_uint8(pixels) for pixels in self._images)
         self.backbone = load_backbone(self.config.backbone)
         deadline = time.monotonic() + seconds
 
@@ -61,7 +65,9 @@ class Run:
             return self._stopping.is_set() or time.monotonic() > deadline
 
         try:
-            for progress in stylize(config=self.config, backbone=self.backbone, stop=stop, **self._images):
+            for progress in stylize(
+                content, styles, self.config, self.backbone, mask=self._mask, start=start, stop=stop
+            ):
                 self.history.append(history_row(progress))
                 self.snapshots.add(progress)
                 self.progress = progress

@@ -131,14 +131,15 @@ def stylize(
             raise ValueError(
                 f"An image must be float32 (1, H, W, {channels}), not {image.dtype.name} {image.shape}."
             )
-    _check_styles(len(styles), config, mask)
+    check_images(len(styles), config, mask)
     backbone = backbone or load_backbone(config.backbone)
     if not {*config.content_layers, *config.style_layers} <= {*backbone.layers}:
         raise ConfigError(f"Please name layers that {backbone.name} has: {', '.join(backbone.layers)}.")
     return _levels(partial(scene_of, content, styles, mask, config), start, config, backbone, stop)
 
 
-def _check_styles(number: int, config: TransferConfig, mask: tf.Tensor | None) -> None:
+def check_images(number: int, config: TransferConfig, mask: tf.Tensor | None) -> None:
+    """Raise ConfigError where a config can't be used with that number of styles, and that mask or none."""
     if not 1 <= number <= MAX_STYLES:
         raise ConfigError(f"Please give one to {MAX_STYLES} style images.")
     if config.style_blend and len(config.style_blend) != number:

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ LOSSY = [name for name in FORMATS if name not in TABLES and not name.startswith(
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended, as files in a folder where Gradio serves them and deletes them after a day."""
+    """A run that has ended, as files in a folder that is there for a day."""
 
     folder: Path
     name: str
@@ -90,8 +90,12 @@ def finish(run: Run, photo: tf.Tensor, name: str, folder: Path) -> Finished:
 
 
 def _read(path: Path) -> tf.Tensor:
-    with Image.open(path) as picture:
-        return from_uint8(np.asarray(picture.convert("RGB")))
+    try:
+        with Image.open(path) as picture:
+            return from_uint8(np.asarray(picture.convert("RGB")))
+    except FileNotFoundError as error:
+        sentence = "This run's pictures were kept for a day, and are gone: please run it once more."
+        raise gr.Error(sentence, print_exception=False) from error
 
 
 class Results:
@@ -142,6 +146,7 @@ class Results:
             self.comparison,
             self.status,
             self.moment,
+            self.strength,
             self.go_on,
             self.form,
             self.quality,
@@ -152,26 +157,15 @@ class Results:
     def connect(self) -> None:
         """Let the sliders and the formats act on what has been painted."""
         here = [self.finished, self.moment, self.strength]
-        self.moment.input(
-            _show_moment,
-            here,
-            [self.comparison, self.status, self.chart],
-            trigger_mode="always_last",
-            **QUIETLY,
-        )
-        self.strength.input(_show, here, self.comparison, trigger_mode="always_last", **QUIETLY)
+        latest: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last"}
+        self.moment.input(_show_moment, here, [self.comparison, self.status, self.chart], **latest)
+        self.strength.change(_show, here, self.comparison, **latest)
+        # In the queue, one at a time: a film takes seconds, and its frames much memory.
+        saving: dict[str, Any] = {**latest, "queue": True, "concurrency_id": "saving", "concurrency_limit": 1}
         what = [*here, self.form, self.quality]
-        self.form.input(_prepare, self.form, [self.quality, self.save], **QUIETLY).then(
-            _save, what, self.save, **QUIETLY
-        )
-        gr.on(
-            [self.moment.change, self.strength.change, self.quality.change],
-            _save,
-            what,
-            self.save,
-            trigger_mode="always_last",
-            **QUIETLY,
-        )
+        self.form.input(lambda form: gr.Slider(interactive=form in LOSSY), self.form, self.quality, **QUIETLY)
+        gr.on([self.strength.change, self.form.change, self.quality.change], _save, what, self.save, **saving)
+        self.moment.change(_save_picture, what, self.save, **saving)
 
     def done(self, finished: Finished, strength: float, text: str, share: float) -> dict[Any, Any]:
         """The updates that show a run that has ended; the bar is filled to `share`."""
@@ -183,6 +177,7 @@ class Results:
             self.comparison: gr.ImageSlider(_pair(finished, last, strength), visible=True),
             self.status: status(text, share),
             self.moment: gr.Slider(maximum=max(last, 2), value=last, interactive=last > 1),
+            self.strength: strength,
             self.go_on: gr.Button(interactive=True),
             self.form: form,
             self.quality: gr.Slider(interactive=False),
@@ -211,21 +206,25 @@ def _show(finished: Finished | None, number: int, strength: float) -> Any:
 def _show_moment(finished: Finished, number: int, strength: float) -> tuple[Any, str, Any]:
     row = next(row for row in finished.record["history"] if row["step"] == finished.steps[number - 1])
     text = (
-        f"Step {row['step']} of {len(finished.record['history'])}, {row['size']} px: "
+        f"Step {row['step']} of {finished.steps[-1]}, {row['size']} px: "
         f"content {row['content']:.3g}, style {row['style']:.3g}, total {row['total']:.3g}."
     )
     return _pair(finished, number, strength), status(text, 1), _chart(finished, marked=row["step"])
 
 
-def _prepare(form: str) -> tuple[Any, Any]:
-    return gr.Slider(interactive=form in LOSSY), gr.DownloadButton("Preparing …", interactive=False)
-
-
-def _save(finished: Finished | None, number: int, strength: float, form: str, quality: int) -> Any:
+def _save(finished: Finished | None, number: int, strength: float, form: str, quality: int) -> Iterator[Any]:
     if finished is None:
-        return gr.skip()
+        return
+    yield gr.DownloadButton("Preparing …", interactive=False)
     file = finished.saved(number, strength, form, quality)
-    return gr.DownloadButton("Save", value=str(file), interactive=True)
+    yield gr.DownloadButton("Save", value=str(file), interactive=True)
+
+
+def _save_picture(
+    finished: Finished | None, number: int, strength: float, form: str, quality: int
+) -> Iterator[Any]:
+    if form in PICTURES:  # all else is the same at every moment
+        yield from _save(finished, number, strength, form, quality)
 
 
 def _chart(finished: Finished, marked: int | None = None) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nst.config import MAX_STYLES, TransferConfig, parse_layers
-from nst.images import ImageError
+from nst.images import ImageError, load_image, to_uint8
 from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
 from nst.presets import PRESETS
 from nst.records import RecordError, restored_config
@@ -26,7 +26,7 @@ class Settings:
                 [(name.replace("-", " ").capitalize(), name) for name in PRESETS],
                 value=next(iter(PRESETS)),
                 label="Preset",
-                info="A starting point: it sets what follows",
+                info="A starting point, to go on from",
             )
             low, high = SETTINGS["style_weight"]["range"]
             self.controls = {
@@ -122,7 +122,12 @@ class Settings:
         aloud = {**QUIETLY, "queue": True, "concurrency_limit": None}  # whose messages reach the page
         self.earlier.upload(self._restore, self.earlier, [*self.controls.values(), *self.weights], **aloud)
         self.draw.click(_editor, content, self.drawing, **aloud)
-        self.drawing.input(_drawn_mask, self.drawing, self.mask, **QUIETLY)
+        self.drawing.input(_drawn_mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
+        content.change(
+            lambda: (None, gr.ImageEditor(None, visible=False)),  # the mask was for another photo
+            outputs=[self.mask, self.drawing],
+            **QUIETLY,
+        )
 
     def _choose(self, preset: str) -> list[Any]:
         """What the presets are about; all else stays as it is."""
@@ -140,8 +145,11 @@ class Settings:
         except (RecordError, ImageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         if config.size > PAGE_SIZE:
-            gr.Info(f"That picture was larger: here, {PAGE_SIZE} pixels is the most.")
-        gr.Info("Every setting is as it was for that picture.")
+            gr.Info(
+                f"Every setting is as it was for that picture, but the size: here {PAGE_SIZE} is the most."
+            )
+        else:
+            gr.Info("Every setting is as it was for that picture.")
         weights = [*config.style_blend, *[1.0] * MAX_STYLES][:MAX_STYLES]
         return [_shown(config, name) for name in self.controls] + weights
 
@@ -157,7 +165,11 @@ def _shown(config: TransferConfig, name: str) -> Any:
 def _editor(photo: str | None) -> Any:
     if photo is None:
         raise gr.Error("Please add a photo first.", print_exception=False)
-    return gr.ImageEditor({"background": photo, "layers": [], "composite": None}, visible=True)
+    try:
+        pixels = to_uint8(load_image(photo, long_side=800, enlarge=False))
+    except ImageError as error:
+        raise gr.Error(f"Photo: {error}", print_exception=False) from error
+    return gr.ImageEditor({"background": pixels, "layers": [], "composite": None}, visible=True)
 
 
 def _drawn_mask(drawing: dict[str, Any] | None) -> Any:
