@@ -33,7 +33,7 @@ from nst.optimizers import LBFGS
 from nst.transfer import coarse_to_fine, objective_of, stylize
 
 EVALUATIONS = 200  # of references 1 and 2
-MAX_SIZE = 1000  # pixels; of larger pictures a longer run has other coarse levels (see ours)
+MAX_SIZE = 1024  # pixels; of larger pictures a longer run has other levels below the last (see ours)
 OBJECTIVES = ("scaled", "gatys")
 
 # Layers that no procedure optimises. Quality there can't be had by overfitting the objective.
@@ -379,7 +379,7 @@ def sizes_and_steps(size: int) -> list[TransferConfig]:
     """What `growth` is measured on: the default run at growing sizes, and growing steps at `size`."""
     default = TransferConfig(backbone=load_backbone(TransferConfig().backbone).name)
     sizes = [replace(default, size=number) for number in (128, 256, 512, 1024) if number <= 2 * size]
-    steps = [replace(default, size=size, iterations=iterations) for iterations in (30, 60, 120, 240)]
+    steps = [replace(default, size=size, iterations=iterations) for iterations in (20, 40, 80, 160)]
     return [*sizes, *(config for config in steps if config not in sizes)]
 
 

@@ -105,7 +105,7 @@ class TransferConfig:
     )
     strength: float = _number(1.0, 0, 1, "how far the finished picture covers the photo beneath it")
     size: int = _number(512, 64, 4096, "long side of the result in pixels")
-    iterations: int = _number(120, 1, 1000, "steps over all levels")
+    iterations: int = _number(80, 1, 1000, "steps over all levels")
     backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
     precision: str = _choice(
         "auto", PRECISIONS, "what it computes with; bfloat16 is faster on processors made for it, and as good"

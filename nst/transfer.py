@@ -52,31 +52,25 @@ class Progress:
     image: tf.Tensor
 
 
-_COARSE_STEPS = 40  # more of them hardly change what the next level makes of it
-_LARGE_SIZE = 1024  # pixels; beyond it the brushwork is laid out, and few steps sharpen it
-_LARGE_STEPS = 10
+# More coarse steps lose what is shown, and no later level finds it again. Beyond 1024 pixels the brushwork is
+# laid out, and steps are slow.
+_FEW_STEPS = 10
+_LARGE_SIZE = 1024  # pixels
 
 
 def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Level, ...]:
     """Sizes that double up to `size`: the coarse ones are cheap and lay the picture out.
 
-    All have the same number of steps as long as the coarse ones need more; the rest goes to the last one of
-    up to 1024 pixels. A run that goes on from a picture of `start_size` skips the sizes below it.
+    The largest of up to 1024 pixels has all steps but 10 for each of the others; of few steps all have equal
+    shares. A run that goes on from a picture of `start_size` has no smaller level than that.
     """
     sizes = [size]
-    while sizes[0] >= 256 and (half := round(sizes[0] / 2)) >= start_size and len(sizes) < iterations:
-        sizes.insert(0, half)
-    large = [size for size in sizes[1:] if size > _LARGE_SIZE]
-    *coarse, last = sizes[: len(sizes) - len(large)]
-    share = iterations // len(sizes)
-    large_steps = min(_LARGE_STEPS, share)
-    rest = iterations - large_steps * len(large)
-    steps = min(_COARSE_STEPS, rest // (len(coarse) + 1))
-    return (
-        *(Level(size, steps) for size in coarse),
-        Level(last, rest - steps * len(coarse)),
-        *(Level(size, large_steps) for size in large),
-    )
+    while sizes[0] >= 256 and round(sizes[0] / 2) >= start_size and len(sizes) < iterations:
+        sizes.insert(0, round(sizes[0] / 2))
+    few = min(_FEW_STEPS, iterations // len(sizes))
+    main = max((size for size in sizes if size <= _LARGE_SIZE), default=sizes[0])
+    rest = iterations - few * (len(sizes) - 1)
+    return tuple(Level(size, rest if size == main else few) for size in sizes)
 
 
 def seconds_left(progress: Progress) -> float:

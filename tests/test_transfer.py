@@ -399,25 +399,14 @@ def test_the_schedule_shares_out_all_steps(size):
             assert abs(fine.size - 2 * coarse.size) <= 1
 
 
-@pytest.mark.parametrize("size", [size for size in SIZES if size <= 1024])
-def test_coarse_levels_have_equal_shares_of_at_most_40_steps_and_the_last_one_the_rest(size):
+@pytest.mark.parametrize("size", SIZES)
+def test_all_levels_have_10_steps_or_equal_shares_and_the_largest_of_up_to_1024_pixels_the_rest(size):
     for iterations in range(1, 1001):
-        *coarse, last = coarse_to_fine(size, iterations)
-        assert {level.steps for level in coarse} <= {min(40, iterations // (len(coarse) + 1))}
-        assert all(level.steps <= last.steps for level in coarse)
-
-
-@pytest.mark.parametrize("size", [size for size in SIZES if size > 1024])
-def test_levels_beyond_1024_pixels_have_10_steps_at_most_and_the_last_one_before_the_rest(size):
-    for iterations in range(2, 1001):
-        first, *others = coarse_to_fine(size, iterations)
-        large = [level for level in others if level.size > 1024]
-        *coarse, last = [first, *others][: len(others) + 1 - len(large)]
-        assert {level.steps for level in large} == {min(10, iterations // (len(others) + 1))}
-        rest = iterations - sum(level.steps for level in large)
-        assert {level.steps for level in coarse} <= {min(40, rest // (len(coarse) + 1))}
-        assert all(level.steps <= last.steps for level in others)
-    assert coarse_to_fine(size, 1) == ((size, 1),)
+        schedule = coarse_to_fine(size, iterations)
+        main = max((level for level in schedule if level.size <= 1024), default=schedule[0])
+        others = {level.steps for level in schedule if level is not main}
+        assert others <= {min(10, iterations // len(schedule))}
+        assert all(level.steps <= main.steps for level in schedule)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -433,10 +422,11 @@ def test_a_run_that_goes_on_skips_the_sizes_below_its_picture(size, start_size):
 
 def test_the_schedule_of_some_runs():
     assert coarse_to_fine(200, 7) == ((200, 7),)
-    assert coarse_to_fine(512, 120) == ((128, 40), (256, 40), (512, 40))
-    assert coarse_to_fine(512, 120, 512) == ((512, 120),)
-    assert coarse_to_fine(1024, 100) == ((128, 25), (256, 25), (512, 25), (1024, 25))
-    assert coarse_to_fine(4096, 200) == ((128, 40), (256, 40), (512, 40), (1024, 60), (2048, 10), (4096, 10))
+    assert coarse_to_fine(512, 80) == ((128, 10), (256, 10), (512, 60))
+    assert coarse_to_fine(512, 80, 512) == ((512, 80),)
+    assert coarse_to_fine(1024, 20) == ((128, 5), (256, 5), (512, 5), (1024, 5))
+    assert coarse_to_fine(4096, 80) == ((128, 10), (256, 10), (512, 10), (1024, 30), (2048, 10), (4096, 10))
+    assert coarse_to_fine(4096, 50, 2048) == ((2048, 40), (4096, 10))
 
 
 def test_the_time_left_falls_to_nothing(history):

@@ -124,7 +124,7 @@ class Results:
         self.status = gr.HTML(status(said))
         with gr.Row(elem_id="afterwards"):
             self.moment = gr.Slider(
-                1, 2, 1, step=1, label="Moment of the run", interactive=False, min_width=150, buttons=[]
+                1, 2, 1, step=1, label="Moment", interactive=False, min_width=150, buttons=[]
             )
             self.strength = slider("strength", "Strength", 0.05, info=None, min_width=150, buttons=[])
             self.go_on = gr.Button("Go on from here", interactive=False, min_width=140)
