@@ -74,15 +74,16 @@ def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Lev
 
 
 def seconds_left(progress: Progress) -> float:
-    """Estimate what the rest of the run takes; a step's cost grows a little slower than its pixels."""
+    """Estimate what the rest of the run takes: a step's cost grows with its pixels, but is never nothing."""
     before = 3  # a level's targets, start and first evaluation take about as long as 3 of its steps
     costs: list[float] = [
-        level.size**1.75 * (2 if level.size > _LARGE_SIZE else 1)  # in tiles
+        (level.size**2 + 170**2) * (2 if level.size > _LARGE_SIZE else 1)  # in tiles
         for level in progress.schedule
         for _ in range(before + level.steps)
     ]
     done = before * progress.level + progress.step
-    return progress.seconds * sum(costs[done:]) / sum(costs[:done])
+    setting_up = 10 * costs[0]  # once
+    return progress.seconds * sum(costs[done:]) / (setting_up + sum(costs[:done]))
 
 
 def objective_of(config: TransferConfig, backbone: Backbone) -> Objective:

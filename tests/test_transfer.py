@@ -453,7 +453,7 @@ def test_the_time_left_follows_the_pace_so_far_and_the_pixels_of_a_step(history,
         first += steps
     assert 0.7 < spent < 1  # what comes before a level's first step is the rest
     for (coarse, fine), level in zip(pairwise(done), coarse_to_fine(size, 100)[1:], strict=True):
-        assert 2.5 < fine / coarse <= (8 if level.size == 2048 else 4)
+        assert 2 < fine / coarse <= (8 if level.size == 2048 else 4)
 
 
 # The config
