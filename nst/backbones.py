@@ -78,6 +78,7 @@ _NETWORKS = {
     ),
 }
 BACKBONES = ("auto", *_NETWORKS)  # the names that a config may ask for
+LAYERS = tuple(_NETWORKS["vgg19"].kernel_shapes())  # of the deepest one; the others lack some of them
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 _POOLINGS = {"max": tf.nn.max_pool2d, "avg": tf.nn.avg_pool2d}

@@ -103,9 +103,7 @@ class Targets:
     style: dict[str, Array]  # {layer: Gram matrices, one a region (r, c, c)}
     content_factors: dict[str, Array]  # {layer: ()}
     style_factors: dict[str, Array]  # {layer: (r,)}
-    guides: (
-        dict[str, Array] | None
-    )  # {layer: (r, h, w, 1)}, mean square 1; None for one region without a mask
+    guides: dict[str, Array] | None  # {layer: (r, h, w, 1)}, of mean square 1; None where there is no mask
 
 
 class Objective:
@@ -193,10 +191,11 @@ class Objective:
         features: dict[str, Array] = {}
         for tile, parts in self._computed("features", image, guided):
             for layer, part in parts.items():
-                shape = 1, height // stride(layer), width // stride(layer), part.shape[-1]
-                features.setdefault(layer, np.empty(shape, np.float32))[:, *tile.core_at(stride(layer))] = (
-                    part
-                )
+                pixels = stride(layer)
+                if layer not in features:
+                    shape = 1, height // pixels, width // pixels, part.shape[-1]
+                    features[layer] = np.empty(shape, np.float32)
+                features[layer][:, *tile.core_at(pixels)] = part
         return features
 
     def _blended_grams(self, region: Region, guided: int) -> dict[str, Array]:

@@ -41,7 +41,7 @@ class Progress:
     since the start.
     """
 
-    schedule: "tuple[Level, ...]"
+    schedule: tuple[Level, ...]
     level: int
     size: int
     step: int

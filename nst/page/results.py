@@ -25,6 +25,7 @@ ANIMATIONS = {"The run as a film (MP4)": ".mp4", "The run as an animation (WebP)
 TABLES = {"The losses (CSV)": ".csv", "The run record (JSON)": ".json"}
 FORMATS = [*PICTURES, *ANIMATIONS, *TABLES]
 LOSSY = [name for name in FORMATS if name not in TABLES and not name.startswith("PNG")]
+QUALITY = 90
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Finished:
         if form in PICTURES:
             save_image(self.picture(number, strength), file, quality=quality, metadata=json.dumps(record))
         elif form in ANIMATIONS:
-            moments = range(1, len(self.moments) + 1)
-            frames = [to_uint8(self.picture(moment, strength)) for moment in moments]
-            save_animation([to_uint8(_read(self.photo)), *frames], file, quality=quality)
+            photo = _read(self.photo)
+            frames = (blended(_read(moment), photo, strength) for moment in self.moments)
+            save_animation([to_uint8(frame) for frame in (photo, *frames)], file, quality=quality)
         elif ending == ".csv":
             save_losses(self.record["history"], file)
         else:
@@ -131,7 +132,7 @@ class Results:
         with gr.Row(elem_id="saving"):
             self.form = gr.Dropdown(FORMATS, label="Save as", min_width=150)
             self.quality = gr.Slider(
-                1, 100, 90, step=1, label="Quality", interactive=False, min_width=150, buttons=[]
+                1, 100, QUALITY, step=1, label="Quality", interactive=False, min_width=150, buttons=[]
             )
             self.save = gr.DownloadButton("Save", interactive=False, min_width=140)
         history = beforehand.record["history"] if beforehand else []
@@ -181,7 +182,9 @@ class Results:
             self.go_on: gr.Button(interactive=True),
             self.form: form,
             self.quality: gr.Slider(interactive=False),
-            self.save: gr.DownloadButton(value=finished.saved(last, strength, form, 90), interactive=True),
+            self.save: gr.DownloadButton(
+                value=finished.saved(last, strength, form, QUALITY), interactive=True
+            ),
             self.chart: _chart(finished),
         }
 

@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from nst.backbones import LAYERS
 from nst.config import MAX_STYLES, TransferConfig, parse_layers
 from nst.images import ImageError, load_image, to_uint8
 from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
@@ -14,7 +15,6 @@ from nst.presets import PRESETS
 from nst.records import RecordError, restored_config
 
 PAGE_SIZE = 1536  # pixels; larger pictures are for the command line
-LAYERS = [f"block{block}_conv{number}" for block in range(1, 6) for number in range(1, 5 if block > 2 else 3)]
 
 
 class Settings:
@@ -186,7 +186,7 @@ def _drawn_mask(drawing: dict[str, Any] | None) -> Any:
 
 def _layers(name: str, label: str) -> gr.Dropdown:
     return gr.Dropdown(
-        LAYERS,
+        list(LAYERS),
         value=list(getattr(DEFAULTS, name)),
         multiselect=True,
         allow_custom_value=True,
