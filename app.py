@@ -30,7 +30,7 @@ from nst.canvas import blended, luminance
 from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_beforehand
 from nst.config import MAX_STYLES, ConfigError, TransferConfig
 from nst.figures import loss_chart
-from nst.images import ImageError, load_image, save_image, to_uint8
+from nst.images import ImageError, load_image, resize, save_image, to_uint8
 from nst.page.components import (
     BACKBONES,
     CSS,
@@ -44,10 +44,19 @@ from nst.page.components import (
 )
 from nst.page.results import Finished, Results, finish
 from nst.page.settings import PAGE_SIZE, Settings
+from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
 from nst.runners import BusyError, Line, Run
-from nst.transfer import Progress, TransferError, check_images, seconds_left
+from nst.transfer import (
+    Progress,
+    TransferError,
+    check_images,
+    check_start,
+    coarse_to_fine,
+    cost,
+    seconds_left,
+)
 
 KEPT_SECONDS = 86400  # how long visitors' pictures stay on the server
 PREVIEW_SECONDS = 0.9
@@ -59,10 +68,16 @@ ENDED = {
     "out of time": "Stopped, because the time for one run is up",
     "failed": "Stopped, because the losses went out of range",
 }
-SCROLL_TO_RESULTS = """(...values) => {
+SHOW_RESULTS = """() => {
     if (window.innerWidth <= 768) document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
-    return values;
 }"""
+# A phone that goes to sleep would lose its run.
+WATCH_RESULTS = """(...values) => {
+    (SHOW)();
+    navigator.wakeLock?.request('screen').then((lock) => { window.awake = lock; }, () => {});
+    return values;
+}""".replace("SHOW", SHOW_RESULTS)
+LET_SCREEN_SLEEP = "() => { window.awake?.release(); }"
 
 FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lacks most letters
 THEME = gr.themes.Default(
@@ -91,13 +106,16 @@ class Page:
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
                 elem_id="title",
             )
-            with gr.Row():
-                with gr.Column(scale=5, min_width=320):
-                    self._panes()
-                    self._examples()
-                    self.settings = Settings()
-                with gr.Column(scale=7, min_width=320, elem_id="results"):
-                    self._results()
+            with gr.Tabs(selected="paint") as self.tabs:
+                with gr.Tab("Paint", id="paint"), gr.Row():
+                    with gr.Column(scale=5, min_width=320):
+                        self._panes()
+                        self._examples()
+                        self.settings = Settings()
+                    with gr.Column(scale=7, min_width=320, elem_id="results"):
+                        self._results()
+                with gr.Tab("Study", id="study"):
+                    self.study = StudyTab(self.line, self.datasets, self._folder)
             self._events(page)
             gr.api(self.stylize, concurrency_limit=None)
         return page
@@ -110,63 +128,79 @@ class Page:
         with gr.Row(elem_id="actions"):
             self.start_button = gr.Button("Stylize", variant="primary", scale=3, min_width=80)
             self.stop_button = gr.Button("Stop", variant="stop", interactive=False, scale=1, min_width=80)
+        self.time = gr.Markdown(elem_id="time")
 
     def _examples(self) -> None:
-        credits_line = gr.Markdown(_credits(*self.datasets[0].pairs[0]), elem_id="credits", render=False)
+        first = _credits(*self.datasets[0].pairs[0])
+        self.credits = gr.Markdown(first, elem_id="credits", render=False)
+        self.galleries: list[gr.Gallery] = []
         for dataset in self.datasets:
             with gr.Tab(
                 f"{dataset.name.capitalize()} dataset · {len(dataset.contents)} × {len(dataset.styles)}"
             ):
                 thumbnails = [(pair_thumbnail(*pair), pair[1].title) for pair in dataset.pairs]
-                gallery = gr.Gallery(
-                    thumbnails,
-                    columns=4,
-                    height="auto",
-                    object_fit="cover",
-                    allow_preview=False,
-                    show_label=False,
-                    container=False,
-                    buttons=[],
-                    elem_classes="pairs",
+                self.galleries.append(
+                    gr.Gallery(
+                        thumbnails,
+                        columns=4,
+                        height="auto",
+                        object_fit="cover",
+                        allow_preview=False,
+                        show_label=False,
+                        container=False,
+                        buttons=[],
+                        elem_classes="pairs",
+                    )
                 )
-                gallery.select(
-                    _chooser(dataset),
-                    outputs=[self.content, self.style, credits_line],
-                    **QUIETLY,
-                )
-
-        credits_line.render()
-        gr.on(
-            [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
-            lambda: "",  # whose pictures these are, nobody here knows
-            outputs=credits_line,
-            **QUIETLY,
-        )
+        self.credits.render()
 
     def _results(self) -> None:
-        content, style = self.datasets[0].pairs[0]
-        beforehand = self._beforehand()
-        said = "Press Stylize to start."
-        if beforehand:
-            said = f"{content.title}, painted beforehand like {style.title}. Press Stylize to see it happen."
+        pair = self.datasets[0].pairs[0]
+        beforehand = self._beforehand(*pair)
+        said = _said_beforehand(*pair) if beforehand else "Press Stylize to start."
         self.results = Results(beforehand, said)
         self.settings.controls["strength"] = self.results.strength
         self.backbone_note = gr.Markdown(elem_id="backbone")
 
-    def _beforehand(self) -> Finished | None:
-        pair = self.datasets[0].pairs[0]
-        example = made_beforehand(*pair)
+    def _beforehand(self, content: Example, style: Example) -> Finished | None:
+        """The example's picture, where it was made beforehand."""
+        example = made_beforehand(content, style)
         if example is None:
             return None
         picture, record = example[0], json.loads(example[1].read_text(encoding="utf-8"))
         steps = (record["history"][-1]["step"],)
-        return Finished(self._folder(), picture.stem, pair[0].path, (picture,), steps, record)
+        return Finished(self._folder(), picture.stem, content.path, (picture,), steps, record)
 
     def _events(self, page: gr.Blocks) -> None:
         results, settings = self.results, self.settings
         settings.connect(self.content)
         results.connect()
-        given = [self.content, self.style, *settings.inputs]
+        self.study.connect(page)
+        for dataset, gallery in zip(self.datasets, self.galleries, strict=True):
+            chosen = [self.content, self.style, self.credits, *results.components]
+            gallery.select(self._chooser(dataset), results.strength, chosen, **QUIETLY)
+        gr.on(
+            [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
+            lambda: "",  # whose pictures these are, nobody here knows
+            outputs=self.credits,
+            **QUIETLY,
+        )
+        gr.on(
+            [page.load, settings.controls["size"].change, settings.controls["iterations"].change],
+            self.tell_time,
+            [settings.controls["size"], settings.controls["iterations"]],
+            self.time,
+            **{**QUIETLY, "trigger_mode": "always_last"},
+        )
+        self.study.sheet.click(
+            self.open_run,
+            self.study.shown,
+            [self.tabs, self.content, self.style, self.credits, *settings.outputs, *results.components],
+            concurrency_limit=None,
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(None, js=SHOW_RESULTS, api_visibility="private")
+        given = [results.finished, self.content, self.style, *settings.inputs]
         outputs = [
             self.start_button,
             self.stop_button,
@@ -176,13 +210,17 @@ class Page:
         painting: dict[str, Any] = {
             "outputs": outputs,
             "preprocess": False,  # images and settings as they came: load_image and TransferConfig check them
-            "js": SCROLL_TO_RESULTS,
+            "js": WATCH_RESULTS,
             "concurrency_limit": None,
             "show_progress": "hidden",
             "api_visibility": "private",
         }
-        self.start_button.click(self.paint, given, **painting)
-        results.go_on.click(self.go_on, [results.finished, results.moment, *given], **painting)
+        painted = [
+            self.start_button.click(self.paint, given, **painting),
+            results.go_on.click(self.go_on, [results.moment, *given], **painting),
+        ]
+        for ended in painted:
+            ended.then(None, js=LET_SCREEN_SLEEP, api_visibility="private")
         self.stop_button.click(self.stop, outputs=self.stop_button, **QUIETLY)
         page.load(
             self.describe_backbone,
@@ -193,22 +231,30 @@ class Page:
         )
         page.unload(self.leave)
 
-    async def paint(self, request: gr.Request, *values: Any) -> AsyncIterator[dict[Any, Any]]:
+    async def paint(
+        self, request: gr.Request, before: Finished | None, *values: Any
+    ) -> AsyncIterator[dict[Any, Any]]:
         """Wait in the line, then show the picture and its losses as they grow."""
-        async for update in self._paint(request, None, *values):
+        async for update in self._paint(request, before, None, *values):
             yield update
 
     async def go_on(
-        self, request: gr.Request, finished: Finished, moment: int, *values: Any
+        self, request: gr.Request, moment: int, finished: Finished, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Like paint(), from a moment of the last run."""
         picture = await asyncio.to_thread(finished.picture, int(moment))
         entry = {"name": f"step {finished.steps[int(moment) - 1]} of the run before"}
-        async for update in self._paint(request, (picture, entry), *values):
+        async for update in self._paint(request, finished, (picture, entry), *values):
             yield update
 
     async def _paint(
-        self, request: gr.Request, start: Loaded | None, content: Any, style: Any, *values: Any
+        self,
+        request: gr.Request,
+        before: Finished | None,
+        start: Loaded | None,
+        content: Any,
+        style: Any,
+        *values: Any,
     ) -> AsyncIterator[dict[Any, Any]]:
         try:
             mask, paintings, settings = self.settings.read(values)
@@ -233,9 +279,11 @@ class Page:
             name = "--".join(_short_stem(file["path"]) for file in (content, style))
             try:
                 outcome = await asyncio.to_thread(self._outcome, run, photo, name)
+                if run.progress is None:
+                    outcome = {**self.results.again(before), **outcome}
             except (gr.Error, ImageError, OSError) as error:
                 message = error.message if isinstance(error, gr.Error) else "The picture could not be saved."
-                yield {**ready, self.results.status: status(message)}
+                yield {**ready, **self.results.again(before), self.results.status: status(message)}
                 raise
             yield {**ready, **outcome}
         finally:
@@ -306,6 +354,60 @@ class Page:
         for run in tuple(self.runs.get(request.session_hash, ())):
             run.stop()
 
+    def _chooser(self, dataset: Dataset) -> Callable[[gr.SelectData, gr.Request, float], dict[Any, Any]]:
+        def choose(event: gr.SelectData, request: gr.Request, strength: float) -> dict[Any, Any]:
+            """Fill both panes, and show what was painted beforehand, unless a run is being shown."""
+            pair = content, style = dataset.pairs[event.index]
+            panes = {
+                self.content: str(content.path),
+                self.style: str(style.path),
+                self.credits: _credits(*pair),
+            }
+            beforehand = None if request.session_hash in self.runs else self._beforehand(*pair)
+            if beforehand is None:
+                return panes
+            return panes | self.results.done(beforehand, strength, _said_beforehand(*pair), None)
+
+        return choose
+
+    def open_run(self, event: gr.EventData, request: gr.Request, shown: Shown | None) -> dict[Any, Any]:
+        """Show a run of the visitor's study with its images and settings, ready to be varied."""
+        if request.session_hash in self.runs:
+            sentence = "Your picture is being painted: please stop it first, or wait for it."
+            raise gr.Error(sentence, print_exception=False)
+        planned = shown.runs[int(event.run)] if shown else None
+        record = shown.record(planned) if shown and planned else None
+        if not (shown and planned and record):
+            raise gr.Error("This study's pictures are gone: please run it once more.", print_exception=False)
+        pair = planned.content, planned.style
+        folder, picture, config = self._folder(), shown.picture(planned), planned.config
+        height, width = load_image(picture).shape[1:3]
+        save_image(resize(load_image(pair[0].path), height, width), folder / "photo.png")
+        steps = (record["history"][-1]["step"],)
+        finished = Finished(folder, planned.name, folder / "photo.png", (picture,), steps, record)
+        text = f"From the study: {shown.plan.title(planned)}."
+        return {
+            self.tabs: gr.Tabs(selected="paint"),
+            self.content: str(pair[0].path),
+            self.style: str(pair[1].path),
+            self.credits: _credits(*pair),
+            **self.settings.restored(config),
+            **self.results.done(finished, config.strength, text, 1),
+        }
+
+    async def tell_time(self, size: float, iterations: float) -> str:
+        """About how long a run will take on this server."""
+        while not self.line.warm_up.future.done():
+            await asyncio.sleep(0.2)
+        if self.line.pace is None:
+            return ""
+        try:
+            config = TransferConfig(size=size, iterations=iterations)  # type: ignore[arg-type]  # it checks
+        except ConfigError:
+            return ""  # Stylize says what is wrong
+        seconds = self.line.pace * cost(coarse_to_fine(config.size, config.iterations))
+        return f"Takes about {duration(seconds)} here."
+
     def _forget(self, request: gr.Request, run: Run) -> None:
         run.stop()
         runs = self.runs[request.session_hash]
@@ -350,6 +452,8 @@ class Page:
             if start is not None:
                 picture, entries["start"] = start
             check_images(len(styles), config, mask)
+            if picture is not None:
+                check_start(picture, content)
             run = Run(content, styles, config, mask=mask, start=picture, entries=entries)
             return self.line.join(run), content
         except (ConfigError, BusyError) as error:
@@ -460,12 +564,8 @@ def _share(progress: Progress) -> float:
     return progress.seconds / (progress.seconds + seconds_left(progress))
 
 
-def _chooser(dataset: Dataset) -> Callable[[gr.SelectData], tuple[str, str, str]]:
-    def choose(event: gr.SelectData) -> tuple[str, str, str]:
-        content, style = dataset.pairs[event.index]
-        return str(content.path), str(style.path), _credits(content, style)
-
-    return choose
+def _said_beforehand(content: Example, style: Example) -> str:
+    return f"{content.title}, painted beforehand like {style.title}. Press Stylize to see it happen."
 
 
 def _credits(*examples: Example) -> str:

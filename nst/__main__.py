@@ -1,4 +1,4 @@
-"""The command line: python -m nst stylize | bench."""
+"""The command line: python -m nst stylize | study | bench."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, fields, replace
@@ -26,11 +27,14 @@ if TYPE_CHECKING:  # main() imports what starts TensorFlow
 
     import nst.animation
     import nst.canvas
+    import nst.catalog
     import nst.config
     import nst.images
+    import nst.index
     import nst.presets
     import nst.records
     import nst.snapshots
+    import nst.study
     import nst.transfer
 
 
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command line `argv`, by default the program's own, and return the exit code."""
     try:
         with _tensorflow_silent():
-            for module in ("animation", "presets", "snapshots"):  # and with them the whole engine
+            for module in ("animation", "index", "presets", "snapshots"):  # and with them the whole engine
                 importlib.import_module(f"nst.{module}")
         logging.basicConfig(format="%(message)s")
         arguments = _parser().parse_args(argv)
@@ -116,6 +120,22 @@ def _parser() -> argparse.ArgumentParser:
         _add_setting(settings, setting)
     stylize.set_defaults(carry_out=_stylize)
 
+    purpose = "paint every pair of a dataset, and compare them"
+    study = commands.add_parser("study", help=purpose, description=purpose, allow_abbrev=False)
+    dataset = "a dataset of the examples by its name, or a folder with content/ and style/ in it"
+    study.add_argument("dataset", metavar="DATASET", help=dataset)
+    out = "the folder to write: index.html, runs.csv, and a folder for each run; what is there already stays"
+    study.add_argument("--out", metavar="DIR", type=Path, required=True, help=out)
+    pairs = "the pairs to paint instead of all: a CSV file of a content image and a style image a line"
+    study.add_argument("--pairs", metavar="FILE", type=Path, help=pairs)
+    gallery = "also write each pair as a JPEG and its run record into this folder, as the page shows them"
+    study.add_argument("--gallery", metavar="DIR", type=Path, help=gallery)
+    settings = study.add_argument_group("settings")
+    settings.add_argument("--preset", choices=tuple(nst.presets.PRESETS), help=preset)
+    for setting in fields(nst.TransferConfig):
+        _add_setting(settings, setting, varied=setting.name in nst.study.AXES)
+    study.set_defaults(carry_out=_study, earlier=None)
+
     purpose = "measure our procedure against the common ones, which takes hours"
     bench = commands.add_parser("bench", help=purpose, description=purpose, allow_abbrev=False)
     for flag, default, text in (
@@ -134,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_setting(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
+def _add_setting(group: argparse._ArgumentGroup, setting: Field[Any], *, varied: bool = False) -> None:
     text, default = setting.metadata["help"], str(setting.default)
     options: dict[str, Any]
     if "choices" in setting.metadata:
@@ -149,6 +169,9 @@ def _add_setting(group: argparse._ArgumentGroup, setting: Field[Any]) -> None:
         default = ",".join(setting.default)  # type: ignore[arg-type]
         options = {"metavar": "NAME[:WEIGHT],...", "type": _items}
     flag = "--" + setting.name.replace("_", "-")
+    if varied:
+        flag += "" if setting.name.endswith("_weight") else "s"
+        text, options = f"{text}; several make a grid", {**options, "nargs": "+", "dest": setting.name}
     # A flag that is not typed leaves the setting to the preset or the earlier picture.
     group.add_argument(flag, default=argparse.SUPPRESS, help=f"{text} (default: {default})", **options)
 
@@ -230,6 +253,65 @@ def _config(arguments: argparse.Namespace) -> nst.TransferConfig:
         with _naming(arguments.earlier):
             base = nst.records.restored_config(arguments.earlier)
     return replace(base, **typed)
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    axes = {name: vars(arguments).pop(name) for name in nst.study.AXES if name in arguments}
+    try:
+        dataset = nst.catalog.find_dataset(arguments.dataset)
+        pairs = nst.study.read_pairs(arguments.pairs, dataset) if arguments.pairs else None
+    except (nst.catalog.CatalogError, nst.study.StudyError) as error:
+        raise CommandError(str(error), 2) from error
+    except OSError as error:
+        raise CommandError(f"{arguments.pairs} cannot be read: {error.strerror}.", 2) from error
+    plan = nst.study.Plan(dataset, nst.study.grid(_config(arguments), axes), pairs)
+    if arguments.gallery and len(plan.configs) > 1:
+        raise CommandError("Please give --gallery one setting of everything: it has one picture a pair.", 2)
+    folder = nst.study.StudyFolder(arguments.out)
+    pressed: list[int] = []
+    try:
+        with folder.locked(), _ctrl_c(pressed):
+            outcomes = nst.study.carry_out(plan, folder, stop=lambda: bool(pressed))
+            made, failed = _counted(outcomes, plan)
+            nst.index.write_index(plan, folder)
+            if arguments.gallery:
+                nst.study.write_gallery(plan, folder, arguments.gallery)
+    except nst.study.StudyError as error:
+        raise CommandError(str(error), 2) from error
+    except OSError as error:
+        raise CommandError(f"{arguments.out} cannot be written: {error.strerror}.", 2) from error
+    page = arguments.out / "index.html"
+    if pressed:
+        so_far = f"{made} of {len(plan)} runs are made, and listed in {page}"
+        raise CommandError(f"Stopped: {so_far}. The same command goes on from there.", 130)
+    if failed:
+        raise CommandError(f"{failed} of {len(plan)} runs failed: {page} says why.", 1)
+    print(_plain(f"Wrote {page}: {len(plan)} runs."))
+
+
+def _counted(outcomes: Iterator[nst.study.Outcome], plan: nst.study.Plan) -> tuple[int, int]:
+    """How many runs are made and how many have failed, shown as they do: a bar, or elsewhere a line a run."""
+    made = failed = 0
+    left, spent, seconds, last = plan.cost, 0.0, 0.0, time.perf_counter()
+    look = {"bar_format": "{bar}| {n_fmt}/{total_fmt} runs{postfix}", "dynamic_ncols": True}
+    with tqdm(total=len(plan), miniters=1, disable=None, **look) as bar:
+        for outcome in outcomes:
+            now = time.perf_counter()
+            left -= outcome.planned.cost
+            if outcome.new and outcome.reason is None:
+                spent, seconds = spent + outcome.planned.cost, seconds + now - last
+            last = now
+            failed += outcome.reason is not None
+            made += outcome.reason is None
+            state = f"{tqdm.format_interval(seconds * left / spent) if spent else '?'} left"
+            bar.set_postfix_str(state, refresh=False)
+            bar.update()
+            title = _plain(plan.title(outcome.planned))
+            if outcome.reason:
+                bar.write(f"{title} failed: {outcome.reason}", file=sys.stderr)
+            elif bar.disable and outcome.new:
+                print(f"{made + failed} of {len(plan)}, {state}: {title}", file=sys.stderr, flush=True)
+    return made, failed
 
 
 def _bench(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """VGG feature extractors; where their weights come from; their preprocessing."""
 
 import functools
+import hashlib
 import importlib.util
 import logging
 import os
@@ -122,6 +123,15 @@ class Backbone:
             x = tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), bias)
             x = activations[layer] = tf.nn.relu(x)
         return {layer: activations[layer] for layer in wanted}
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, in order."""
+        found = hashlib.sha256()
+        for kernel, bias in self.weights.values():
+            found.update(kernel.numpy().data)
+            found.update(bias.numpy().data)
+        return found.hexdigest()
 
     def reach(self, layers: Iterable[str]) -> int:
         """How many pixels beyond its own, each way, a position of these layers depends on."""

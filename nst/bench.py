@@ -29,6 +29,7 @@ from nst.config import TransferConfig
 from nst.figures import speed_chart
 from nst.images import fitted_size, from_uint8, load_image, resize, to_uint8
 from nst.losses import Objective, Region, Targets
+from nst.measures import HELD_OUT_CONTENT, HELD_OUT_STYLE
 from nst.optimizers import LBFGS
 from nst.transfer import coarse_to_fine, objective_of, stylize
 
@@ -36,9 +37,6 @@ EVALUATIONS = 200  # of references 1 and 2
 MAX_SIZE = 1024  # pixels; of larger pictures a longer run has other levels below the last (see ours)
 OBJECTIVES = ("scaled", "gatys")
 
-# Layers that no procedure optimises. Quality there can't be had by overfitting the objective.
-HELD_OUT_CONTENT = ("block3_conv2",)
-HELD_OUT_STYLE = ("block2_conv2", "block3_conv3", "block4_conv3")
 CONTENT_TOLERANCE = 1.03
 
 # Pairs, by the names of their files; the product's defaults were tuned on others.

@@ -51,14 +51,31 @@ def load_datasets(folder: Path | str | None = None) -> tuple[Dataset, ...]:
     style/ are one dataset under the folder's name. Raises CatalogError.
     """
     root = Path(folder or os.environ.get("NST_EXAMPLES") or BUNDLED).expanduser().resolve()
-    if (root / "datasets.json").is_file():
-        return _listed(root)
+    return _listed(root) if (root / "datasets.json").is_file() else (_all_of(root),)
+
+
+def find_dataset(name: str) -> Dataset:
+    """That one of load_datasets(), or else all images in content/ and style/ of the folder of that name.
+
+    Raises CatalogError.
+    """
+    datasets = load_datasets()
+    for dataset in datasets:
+        if dataset.name == name:
+            return dataset
+    if not Path(name).is_dir():
+        known = ", ".join(dataset.name for dataset in datasets)
+        raise CatalogError(f"Please name a dataset ({known}) or a folder with content/ and style/ in it.")
+    return _all_of(Path(name).resolve())
+
+
+def _all_of(root: Path) -> Dataset:
     contents, styles = (_images(root / role) for role in ("content", "style"))
     if not contents or not styles:
         raise CatalogError(
             f"Please put at least one image each into {root / 'content'} and {root / 'style'}."
         )
-    return (Dataset(root.name, contents, styles),)
+    return Dataset(root.name, contents, styles)
 
 
 def _images(folder: Path) -> tuple[Example, ...]:

@@ -104,7 +104,7 @@ class TransferConfig:
         "what the mask's black is for: to keep the photo, or to be painted like the second of two styles",
     )
     strength: float = _number(1.0, 0, 1, "how far the finished picture covers the photo beneath it")
-    size: int = _number(512, 64, 4096, "long side of the result in pixels")
+    size: int = _number(512, 32, 4096, "long side of the result in pixels")
     iterations: int = _number(80, 1, 1000, "steps over all levels")
     backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
     precision: str = _choice(

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
 # Okabe and Ito 2008: told apart by colour-blind readers, and seen on white and on black.
@@ -22,17 +23,19 @@ def loss_chart(
 
     `runs` maps names to histories, rows with step, size, content and style as in a run record. The axis ends
     at `steps`, or where the longest history does; `height` is in pixels. Changes of level are marked with the
-    new size, and so is the step `marked`.
+    new size, and so is the step `marked`. The names of several runs are left to the page around it, which has
+    more room; their colours are those of palette().
     """
     figure = go.Figure()
-    for number, (name, history) in enumerate(runs.items()):
+    several = len(runs) > 1
+    for (name, history), color in zip(runs.items(), palette(len(runs)), strict=True):
         for part, dash in (("content", "solid"), ("style", "dot")):
             figure.add_scatter(
                 x=[row["step"] for row in history],
                 y=[row[part] for row in history],
-                name=f"{name} {part}".strip(),
+                name=name or part,
                 mode="lines" if len(history) > 1 else "lines+markers",
-                line={"color": COLORS[number % len(COLORS)], "dash": dash, "width": 2.5},
+                line={"color": color, "dash": dash, "width": 2 if several else 2.5},
                 hovertemplate=f"step %{{x}}: {part} %{{y:.3g}}<extra>{name}</extra>",
             )
     for step, label in _level_changes(runs):
@@ -54,11 +57,60 @@ def loss_chart(
         xaxis={**axis, "title": {"text": "step"}, "rangemode": "tozero"},
         yaxis={**axis, "title": {"text": "loss"}, "type": "log", "tickformat": "~g", "dtick": "D2"},
     )
+    if several:
+        figure.update_layout(
+            title={"text": "content solid, style dotted", "font": {"size": 13}, "x": 0, "xref": "paper"},
+            showlegend=False,
+        )
     if steps is not None:
         figure.update_layout(xaxis_range=[0, steps])
     if not any(runs.values()):
         figure.update_layout(xaxis_range=[0, 100], yaxis_range=[-3, 0])
     return figure
+
+
+def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height: int = 420) -> go.Figure:
+    """Content loss against style loss of finished runs: a curve for each pair, a point for each weighting.
+
+    `curves` maps names to points with content, style and, as "label", their weights. Towards the lower left
+    both images are followed better. The names are left to the page around it; `height` is in
+    pixels.
+    """
+    figure = go.Figure()
+    for (name, points), color in zip(curves.items(), palette(len(curves)), strict=True):
+        points = sorted(points, key=lambda point: float(point["content"]))
+        figure.add_scatter(
+            x=[point["content"] for point in points],
+            y=[point["style"] for point in points],
+            text=[point["label"] for point in points],
+            name=name,
+            mode="lines+markers+text" if len(curves) == 1 else "lines+markers",
+            textposition="top right",
+            line={"color": color, "width": 1.5},
+            marker={"size": 9},
+            hovertemplate="%{text}<br>content %{x:.3g}, style %{y:.3g}<extra>" + name + "</extra>",
+        )
+    axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 8, "r": 40, "t": 12, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": _GREY, "size": 13},
+        showlegend=False,
+        xaxis={**axis, "title": {"text": "content loss"}, "dtick": "D2"},
+        yaxis={**axis, "title": {"text": "style loss"}, "dtick": "D2"},
+    )
+    return figure
+
+
+def palette(number: int) -> list[str]:
+    """That many colours; up to eight can be told apart by colour-blind readers."""
+    if number <= len(COLORS):
+        return list(COLORS[:number])
+    places = [0.04 + 0.92 * place / (number - 1) for place in range(number)]
+    return list(sample_colorscale("Turbo", places))
 
 
 def _level_changes(runs: Mapping[str, History]) -> list[tuple[float, str]]:

@@ -1,9 +1,11 @@
 """Gram matrix; content, style and total-variation losses; the weighted objective."""
 
+import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,7 +118,8 @@ class Objective:
     Regions with masks have a Gram matrix each, of features guided by the mask (Gatys et al. 2017,
     "Controlling perceptual factors in neural style transfer", eq. 5 and 6), and count by their area. An image
     of more than `whole_pixels` is computed in tiles of at most `tile_side` pixels a side, with the same
-    losses and gradient: memory is bounded, for almost twice the time.
+    losses and gradient: memory is bounded, for almost twice the time. Objectives that one thread uses in turn
+    may share their computations.
     """
 
     def __init__(
@@ -131,21 +134,22 @@ class Objective:
         pooling: str,
         whole_pixels: int = 1024 * 1024,
         tile_side: int = 768,
+        shared: "Computations | None" = None,
     ) -> None:
         self._backbone = backbone
         self._content_layers = content_layers
         self._style_layers = style_layers
+        self._traced_for = tuple(content_layers), tuple(style_layers), pooling
         self._weights = np.array([content_weight, style_weight, tv_weight], np.float32)
-        self._pooling = pooling
         self._whole_pixels = whole_pixels
         self._tile_side = tile_side
-        self._computations: dict[tuple[int, bool], _Computation] = {}
+        self._computations = shared or Computations()
+        self._close = self._computations.settle if shared else self._computations.close
         self.evaluations = 0  # calls so far
 
     def close(self) -> None:
         """Give back its threads and memory; it can't be used afterwards."""
-        for computation in self._computations.values():
-            computation.close()
+        self._close()
 
     def targets(self, content: tf.Tensor, *regions: Region) -> Targets:
         """What content image (1, H, W, 3) and the regions' styles ask for, each at its present size."""
@@ -203,10 +207,19 @@ class Objective:
         blended: dict[str, Array] = {}
         for style, weight in zip(region.styles, region.blend, strict=True):
             share = np.float32(weight / sum(region.blend))
-            for _, parts in self._computed("grams", style, guided):
-                for layer, part in parts.items():
-                    blended[layer] = blended.get(layer, 0) + share * part
+            for layer, gram in self._computations.grams(
+                (self._backbone, *self._traced_for), style, partial(self._grams, style, guided)
+            ).items():
+                blended[layer] = blended.get(layer, 0) + share * gram
         return blended
+
+    def _grams(self, style: tf.Tensor, guided: int) -> dict[str, Array]:
+        """{layer: (c, c)} of the style layers of an image (1, H, W, 3)."""
+        grams: dict[str, Array] = {}
+        for _, parts in self._computed("grams", style, guided):
+            for layer, part in parts.items():
+                grams[layer] = grams.get(layer, 0) + part
+        return grams
 
     def _evaluated(self, what: str, image: tf.Tensor, targets: Targets) -> Iterator[tuple[Tile, Any]]:
         """That output of each tile, which knows what the other tiles add to the losses."""
@@ -229,23 +242,13 @@ class Objective:
         """That output of `_trace` for each tile of `image`; a small image is one tile."""
         height, width = image.shape[1:3]
         whole = self._is_whole(image)
-        if (guided, whole) not in self._computations:
-            self._computations[guided, whole] = _Computation(
-                _trace(
-                    self._backbone,
-                    tuple(self._content_layers),
-                    tuple(self._style_layers),
-                    self._pooling,
-                    guided,
-                    whole,
-                )
-            )
-        compute = self._computations[guided, whole]
+        compute = self._computations.of(self._backbone, *self._traced_for, guided, whole)
         pixels = image.numpy()
         side = max(height, width) if whole else self._tile_side
         reach = self._backbone.reach({*self._content_layers, *self._style_layers})
         for number, tile in enumerate(tiles(height, width, side, reach)):
             given: dict[str, Any] = {"image": pixels[:, *tile.outer]}
+            self._computations.shapes.add(given["image"].shape)
             if not whole:
                 given |= {"core": np.array(tile.box, np.int32), "size": np.array([height, width], np.int32)}
             if targets is not None:
@@ -293,6 +296,48 @@ def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dic
         layer: (1 / (len(layers) * np.maximum(energy, tiny))).astype(np.float32)
         for layer, energy in energies.items()
     }
+
+
+class Computations:
+    """What objectives of one thread compute with: sessions, and the Gram matrices of the last styles."""
+
+    MOST_SHAPES = 48  # images that sessions may have met, since each has cost them memory
+    MOST_GRAMS = 32  # images; 2.4 MB each with the layers of the paper
+
+    def __init__(self) -> None:
+        self.shapes: set[tuple[int, ...]] = set()  # of the images that the sessions have met
+        self._sessions: dict[Any, _Computation] = {}
+        self._grams: OrderedDict[Any, dict[str, Array]] = OrderedDict()
+
+    def of(self, *traced_for: Any) -> "_Computation":
+        """The session for these arguments of `_trace`."""
+        if traced_for not in self._sessions:
+            self._sessions[traced_for] = _Computation(_trace(*traced_for))
+        return self._sessions[traced_for]
+
+    def grams(
+        self, computed_by: Any, image: tf.Tensor, compute: Callable[[], dict[str, Array]]
+    ) -> dict[str, Array]:
+        """What `compute` says of that image, or said of one with the same pixels."""
+        key = computed_by, image.shape, hashlib.blake2b(image.numpy().data).digest()
+        if key not in self._grams:
+            self._grams[key] = compute()
+        self._grams.move_to_end(key)
+        while len(self._grams) > self.MOST_GRAMS:
+            self._grams.popitem(last=False)
+        return self._grams[key]
+
+    def settle(self) -> None:
+        """Between runs: open new sessions where the present ones have met many sizes."""
+        if len(self.shapes) > self.MOST_SHAPES:
+            self.close()
+
+    def close(self) -> None:
+        """Give back the sessions' threads and memory."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+        self.shapes.clear()
 
 
 class _Computation:

@@ -13,7 +13,7 @@ from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
 from nst.records import history_row, run_record
 from nst.snapshots import Snapshots
-from nst.transfer import Progress, TransferError, stylize
+from nst.transfer import Progress, TransferError, cost, stylize
 
 
 class BusyError(RuntimeError):
@@ -79,6 +79,17 @@ class Run:
             late = time.monotonic() > deadline
             self.ended = "stopped" if self._stopping.is_set() else "out of time" if late else "finished"
 
+    @property
+    def pace(self) -> float | None:
+        """Seconds for one unit of cost(), after the first step; None where there are too few to say."""
+        if self.progress is None or len(self.history) < 4:
+            return None
+        first, last = self.history[0], self.history[-1]
+        before, after = (
+            cost(self.progress.schedule, int(row["level"]), int(row["step"])) for row in (first, last)
+        )
+        return (last["seconds"] - first["seconds"]) / (after - before)
+
     def record(self) -> dict[str, Any]:
         """The run record, once the run has ended with a picture."""
         assert self.backbone is not None
@@ -95,27 +106,39 @@ class Line:
     def __init__(self, places: int = 20, seconds: float = 1800) -> None:
         self._places = places
         self._seconds = seconds
-        self._runs: list[Run] = []
+        self._runs: list[Run] = []  # that have not ended
+        self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
+        self._changing = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1)
-        flat = tf.fill([1, 64, 64, 3], 0.5)
-        self.warm_up = self._begin(Run(flat, [flat], TransferConfig(size=64, iterations=1)))
+        noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
+        self.warm_up = self._begin(Run(noise, [noise**2], TransferConfig(size=128, iterations=8)))
 
     def join(self, run: Run) -> Run:
         """Put a run at the end of the line. Raises BusyError where the line is full."""
-        self._runs = [run for run in self._runs if not run.future.done()]
-        if len(self._runs) >= self._places:
-            raise BusyError("Too many people are waiting: please try again in a few minutes.")
-        self._runs.append(self._begin(run))
+        with self._changing:
+            self._runs = [run for run in self._runs if not run.future.cancelled()]
+            if len(self._runs) >= self._places:
+                raise BusyError("Too many people are waiting: please try again in a few minutes.")
+            self._runs.append(self._begin(run))
         return run
 
     def _begin(self, run: Run) -> Run:
-        run.future = self._thread.submit(run.paint, self._seconds)
+        run.future = self._thread.submit(self._carry_out, run)
         return run
+
+    def _carry_out(self, run: Run) -> None:
+        try:
+            run.paint(self._seconds)
+        finally:
+            self.pace = run.pace or self.pace
+            with self._changing:  # whoever follows the run has it still; here it would stay in memory
+                self._runs = [other for other in self._runs if other is not run]
 
     def ahead(self, run: Run) -> int:
         """How many runs have to end before `run` begins."""
-        earlier = self._runs[: self._runs.index(run)] if run in self._runs else []
-        return sum(not other.future.done() for other in earlier)
+        runs = self._runs
+        earlier = runs[: runs.index(run)] if run in runs else []
+        return sum(not other.future.cancelled() for other in earlier)
 
     def close(self) -> None:
         """Stop every run and take no more."""

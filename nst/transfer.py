@@ -12,8 +12,8 @@ import tensorflow as tf
 from nst.backbones import Backbone, load_backbone
 from nst.canvas import Canvas
 from nst.config import MAX_STYLES, ConfigError, TransferConfig
-from nst.images import resize
-from nst.losses import Losses, Objective, Targets
+from nst.images import fitted_size, resize
+from nst.losses import Computations, Losses, Objective, Targets
 from nst.optimizers import OPTIMIZERS, NonFiniteError, Vector
 from nst.scene import Scene, scene_of
 
@@ -73,20 +73,33 @@ def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Lev
     return tuple(Level(size, rest if size == main else few) for size in sizes)
 
 
+# What a step costs grows with its pixels, but is never nothing. A level's targets, start and first evaluation
+# take about as long as 3 of its steps, and setting up a run as 10 of its first ones.
+_STEPS_BEFORE_LEVEL = 3
+_STEPS_BEFORE_RUN = 10
+
+
+def _cost(level: Level) -> float:
+    """Of one step, in pixels."""
+    in_tiles = 2 if level.size > _LARGE_SIZE else 1
+    return (level.size**2 + 170**2) * in_tiles
+
+
+def cost(schedule: Sequence[Level], level: int | None = None, step: int | None = None) -> float:
+    """What a run costs, or what it has cost at a step of a level: about proportional to its seconds."""
+    here = schedule[: len(schedule) if level is None else level]
+    begun = sum(_STEPS_BEFORE_LEVEL * _cost(one) for one in here)
+    steps = [_cost(one) for one in schedule for _ in range(one.steps)][:step]
+    return _STEPS_BEFORE_RUN * _cost(schedule[0]) + begun + sum(steps)
+
+
 def seconds_left(progress: Progress) -> float:
-    """Estimate what the rest of the run takes: a step's cost grows with its pixels, but is never nothing."""
-    before = 3  # a level's targets, start and first evaluation take about as long as 3 of its steps
-    costs: list[float] = [
-        (level.size**2 + 170**2) * (2 if level.size > _LARGE_SIZE else 1)  # in tiles
-        for level in progress.schedule
-        for _ in range(before + level.steps)
-    ]
-    done = before * progress.level + progress.step
-    setting_up = 10 * costs[0]  # once
-    return progress.seconds * sum(costs[done:]) / (setting_up + sum(costs[:done]))
+    """Estimate what the rest of the run takes."""
+    done = cost(progress.schedule, progress.level, progress.step)
+    return progress.seconds * (cost(progress.schedule) / done - 1)
 
 
-def objective_of(config: TransferConfig, backbone: Backbone) -> Objective:
+def objective_of(config: TransferConfig, backbone: Backbone, shared: Computations | None = None) -> Objective:
     """The objective that a run with that config lowers, in the config's precision."""
     return Objective(
         backbone.at(config.precision),
@@ -96,6 +109,7 @@ def objective_of(config: TransferConfig, backbone: Backbone) -> Objective:
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
         pooling=config.pooling,
+        shared=shared,
     )
 
 
@@ -108,11 +122,13 @@ def stylize(
     mask: tf.Tensor | None = None,
     start: tf.Tensor | None = None,
     stop: Callable[[], bool] = lambda: False,
+    shared: Computations | None = None,
 ) -> Iterator[Progress]:
     """Paint image `content` as `style` is painted, an image or up to four; yield every step.
 
     Images are (1, H, W, 3) in [0, 1]. What is white in `mask` (1, h, w, 1) is painted; the config's
-    `mask_mode` says what black is for. A run goes on from the picture `start` where there is one.
+    `mask_mode` says what black is for. A run goes on from the picture `start` where there is one. Runs that
+    follow each other in one thread may share their computations, which saves setting up.
 
     What is wrong with the arguments is raised at once, as ValueError, ConfigError or WeightsError. Closing
     the iterator ends the run; `stop` is asked before each evaluation and ends it from another thread. Where
@@ -127,10 +143,17 @@ def stylize(
                 f"An image must be float32 (1, H, W, {channels}), not {image.dtype.name} {image.shape}."
             )
     check_images(len(styles), config, mask)
+    if start is not None:
+        check_start(start, content)
     backbone = backbone or load_backbone(config.backbone)
+    check_layers(config, backbone)
+    return _levels(partial(scene_of, content, styles, mask, config), start, config, backbone, stop, shared)
+
+
+def check_layers(config: TransferConfig, backbone: Backbone) -> None:
+    """Raise ConfigError where a config names layers that the backbone lacks."""
     if not {*config.content_layers, *config.style_layers} <= {*backbone.layers}:
         raise ConfigError(f"Please name layers that {backbone.name} has: {', '.join(backbone.layers)}.")
-    return _levels(partial(scene_of, content, styles, mask, config), start, config, backbone, stop)
 
 
 def check_images(number: int, config: TransferConfig, mask: tf.Tensor | None) -> None:
@@ -150,8 +173,22 @@ def check_images(number: int, config: TransferConfig, mask: tf.Tensor | None) ->
             raise ConfigError(
                 "Please give two style images: one for the mask's white, and one for its black."
             )
+        if config.style_blend:
+            raise ConfigError(
+                "Please give the style images no weights: each has a part of the mask of its own."
+            )
         if float(tf.reduce_min(mask)) > 1 - 0.5 / 255:
             raise ConfigError("The mask is white all over: please make black what the second style is for.")
+
+
+def check_start(start: tf.Tensor, content: tf.Tensor) -> None:
+    """Raise ConfigError where the picture to go on from can't be one of the content image."""
+    (height, width), (high, wide) = start.shape[1:3], content.shape[1:3]
+    fitted = fitted_size(high, wide, max(height, width))
+    if max(abs(height - fitted[0]), abs(width - fitted[1])) > 1:
+        raise ConfigError(
+            "The picture to go on from has another shape than the photo: please use the photo it shows."
+        )
 
 
 def _levels(
@@ -160,13 +197,14 @@ def _levels(
     config: TransferConfig,
     backbone: Backbone,
     stop: Callable[[], bool],
+    shared: Computations | None,
 ) -> Iterator[Progress]:
     began = time.perf_counter()
     schedule = coarse_to_fine(
         config.size, config.iterations, 0 if picture is None else max(picture.shape[1:3])
     )
     scene, progress, first_step = set_scene(), None, 1
-    with closing(objective_of(config, backbone)) as objective:
+    with closing(objective_of(config, backbone, shared)) as objective:
         for number, level in enumerate(schedule, start=1):
             here = scene.at(level.size)
             targets = objective.targets(here.read, *here.regions)

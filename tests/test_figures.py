@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nst.figures import COLORS, loss_chart
+from nst.figures import COLORS, loss_chart, palette, trade_off_chart
 
 
 def history(*levels: tuple[int, int], first_step: int = 1) -> list[dict[str, float]]:
@@ -36,15 +36,38 @@ def test_content_is_solid_and_style_dotted_and_both_are_complete():
 
 
 def test_each_run_has_one_colour_of_its_own():
-    runs = {f"run {number}": history((64, 3)) for number in range(len(COLORS) + 2)}
-    traces = sent(loss_chart(runs))["data"]
-    colors = {}
-    for trace in traces:
-        colors.setdefault(trace["name"].rsplit(" ", 1)[0], set()).add(trace["line"]["color"])
-    assert list(colors) == list(runs)
-    assert all(len(color) == 1 for color in colors.values())
-    firsts = [color for (color,) in list(colors.values())[: len(COLORS)]]
-    assert len({*firsts}) == len(COLORS)
+    for number in (2, len(COLORS), 16):
+        runs = {f"run {place}": history((64, 3)) for place in range(number)}
+        colors = {}
+        for trace in sent(loss_chart(runs))["data"]:
+            colors.setdefault(trace["name"], set()).add(trace["line"]["color"])
+        assert list(colors) == list(runs)
+        assert all(len(color) == 1 for color in colors.values())
+        assert len({color for (color,) in colors.values()}) == number
+
+
+def test_the_names_of_several_runs_are_left_to_the_page():
+    runs = {name: history((64, 3)) for name in ("one", "other", "third")}
+    figure = sent(loss_chart(runs, height=300))
+    assert figure["layout"]["showlegend"] is False
+    assert figure["layout"]["height"] == 300
+    assert figure["layout"]["title"]["text"] == "content solid, style dotted"
+    colors = [trace["line"]["color"] for trace in figure["data"][::2]]
+    assert colors == palette(3)
+
+
+def test_the_trade_off_has_a_curve_a_pair_and_a_point_a_weighting():
+    points = [
+        {"content": 0.4, "style": 0.02, "label": "β 100"},
+        {"content": 0.1, "style": 0.3, "label": "β 10"},
+    ]
+    (one,) = sent(trade_off_chart({"a × b": points}))["data"]
+    assert (one["x"], one["y"], one["text"]) == ([0.1, 0.4], [0.3, 0.02], ["β 10", "β 100"])
+    assert "text" in one["mode"]
+    figure = sent(trade_off_chart({"a × b": points, "a × c": points}))
+    assert [trace["name"] for trace in figure["data"]] == ["a × b", "a × c"]
+    assert len({trace["line"]["color"] for trace in figure["data"]}) == 2
+    assert {figure["layout"][axis]["type"] for axis in ("xaxis", "yaxis")} == {"log"}
 
 
 def test_losses_are_on_a_logarithmic_axis_and_steps_from_zero():

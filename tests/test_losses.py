@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from nst.catalog import BUNDLED as EXAMPLES
 from nst.images import load_image, resize
-from nst.losses import Objective, Region, gram_matrix, total_variation
+from nst.losses import Computations, Objective, Region, gram_matrix, total_variation
 
 CONTENT = ("block3_conv2", "block4_conv2")
 STYLE = ("block1_conv1", "block3_conv1", "block5_conv1")
@@ -266,8 +266,47 @@ def test_one_trace_serves_every_size_and_every_weight(backbone, photo, painting)
             losses, gradient = objective(content, objective.targets(content, Region([painting])))
             assert gradient.shape == content.shape
             assert losses.content == pytest.approx(0, abs=1e-9)
-    computations = [objective._computations[0, True] for objective in (first, second)]
-    assert computations[0]._traced is computations[1]._traced
+    (one,), (other,) = (objective._computations._sessions.values() for objective in (first, second))
+    assert one is not other
+    assert one._traced is other._traced
+
+
+def test_objectives_that_share_compute_a_styles_targets_once(backbone, photo, painting, monkeypatch):
+    computed = []
+    compute = Objective._grams
+    monkeypatch.setattr(
+        Objective, "_grams", lambda *arguments: computed.append(arguments) or compute(*arguments)
+    )
+    shared = Computations()
+    alone = an_objective(backbone)
+    first, second = (an_objective(backbone, shared=shared, weights=(1.0, beta, 0.0)) for beta in (1.0, 5.0))
+    targets = [objective.targets(photo, Region([painting])) for objective in (alone, first, second)]
+    assert len(computed) == 2
+    assert len(shared._sessions) == 1
+    for layer, gram in targets[0].style.items():
+        assert np.array_equal(gram, targets[1].style[layer])
+        assert np.array_equal(gram, targets[2].style[layer])
+    first.close()
+    assert second(photo, targets[2])[0].total > 0
+    second.targets(photo, Region([painting[:, ::-1]]))
+    assert len(computed) == 3
+    shared.close()
+
+
+def test_what_is_shared_begins_anew_after_many_sizes(backbone, photo, painting, monkeypatch):
+    monkeypatch.setattr(Computations, "MOST_SHAPES", 5)
+    monkeypatch.setattr(Computations, "MOST_GRAMS", 4)
+    shared = Computations()
+    for side in range(32, 32 + shared.MOST_SHAPES + 1):
+        objective = an_objective(backbone, shared=shared)
+        content = resize(photo, side, side)
+        objective.targets(content, Region([content]))
+        sessions = len(shared._sessions)
+        objective.close()
+    assert sessions == 1
+    assert shared._sessions == {}
+    assert shared.shapes == set()
+    assert len(shared._grams) == shared.MOST_GRAMS
 
 
 def test_evaluations_are_counted(backbone, photo, painting):

@@ -678,15 +678,24 @@ def blank(*shape: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
         {"styles": 2, "mask_mode": "styles", "mask": blank(1, 20, 20, 1)},
         {"styles": 1, "mask_mode": "styles", "mask": blank(1, 20, 20, 1) / 2},
         {"styles": 3, "mask_mode": "styles", "mask": blank(1, 20, 20, 1) / 2},
+        {"styles": 2, "style_blend": (1, 2), "mask_mode": "styles", "mask": blank(1, 20, 20, 1) / 2},
+        {"start": blank(1, 48, 48, 3)},  # the photo is 48 x 64
+        {"start": blank(1, 32, 64, 3)},
     ],
     ids=lambda arguments: ", ".join(arguments),
 )
 def test_images_that_do_not_fit_the_settings_are_refused_at_once(photo, painting, backbone, arguments):
     settings = dict(arguments)
-    styles, mask = [painting] * settings.pop("styles", 1), settings.pop("mask", None)
+    styles = [painting] * settings.pop("styles", 1)
+    pictures = {name: settings.pop(name) for name in ("mask", "start") if name in settings}
     with pytest.raises(ConfigError) as caught:
-        stylize(photo, styles, TransferConfig(**settings), backbone, mask=mask)
+        stylize(photo, styles, TransferConfig(**settings), backbone, **pictures)
     assert_one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("size", [(24, 32), (36, 48), (49, 65), (480, 640), (15, 20)])
+def test_a_run_goes_on_from_the_photos_shape_at_any_size(photo, painting, backbone, size):
+    stylize(photo, painting, TransferConfig(), backbone, start=blank(1, *size, 3))
 
 
 WRONG_IMAGES = {

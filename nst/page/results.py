@@ -20,7 +20,7 @@ from nst.page.components import QUIETLY, slider, status
 from nst.records import save_losses, save_record
 from nst.runners import Run
 
-PICTURES = {"PNG, with the settings": ".png", "JPEG": ".jpg", "WebP": ".webp"}
+PICTURES = {"PNG with settings": ".png", "JPEG": ".jpg", "WebP": ".webp"}
 ANIMATIONS = {"The run as a film (MP4)": ".mp4", "The run as an animation (WebP)": ".webp"}
 TABLES = {"The losses (CSV)": ".csv", "The run record (JSON)": ".json"}
 FORMATS = [*PICTURES, *ANIMATIONS, *TABLES]
@@ -128,13 +128,18 @@ class Results:
                 1, 2, 1, step=1, label="Moment", interactive=False, min_width=150, buttons=[]
             )
             self.strength = slider("strength", "Strength", 0.05, info=None, min_width=150, buttons=[])
-            self.go_on = gr.Button("Go on from here", interactive=False, min_width=140)
+            self.go_on = gr.Button("Go on from here", interactive=beforehand is not None, min_width=140)
         with gr.Row(elem_id="saving"):
             self.form = gr.Dropdown(FORMATS, label="Save as", min_width=150)
             self.quality = gr.Slider(
                 1, 100, QUALITY, step=1, label="Quality", interactive=False, min_width=150, buttons=[]
             )
-            self.save = gr.DownloadButton("Save", interactive=False, min_width=140)
+            self.save = gr.DownloadButton(
+                "Save",
+                value=beforehand.saved(1, 1, FORMATS[0], QUALITY) if beforehand else None,
+                interactive=beforehand is not None,
+                min_width=140,
+            )
         history = beforehand.record["history"] if beforehand else []
         self.chart = gr.Plot(loss_chart({"": history}), label="Losses", show_label=False, elem_id="chart")
 
@@ -168,7 +173,7 @@ class Results:
         gr.on([self.strength.change, self.form.change, self.quality.change], _save, what, self.save, **saving)
         self.moment.change(_save_picture, what, self.save, **saving)
 
-    def done(self, finished: Finished, strength: float, text: str, share: float) -> dict[Any, Any]:
+    def done(self, finished: Finished, strength: float, text: str, share: float | None) -> dict[Any, Any]:
         """The updates that show a run that has ended; the bar is filled to `share`."""
         last = len(finished.moments)
         form = FORMATS[0]
@@ -187,6 +192,10 @@ class Results:
             ),
             self.chart: _chart(finished),
         }
+
+    def again(self, before: Finished | None) -> dict[Any, Any]:
+        """The updates that show what was there before a run that came to nothing."""
+        return {} if before is None else self.done(before, before.record["config"]["strength"], "", None)
 
     def painting(self) -> dict[Any, Any]:
         """The updates at a run's first picture: until then, the last result could be looked at and saved."""

@@ -101,6 +101,11 @@ class Settings:
         """What a run is given beside the photo and the first painting: see read()."""
         return [self.mask, *self.paintings, *self.weights, *self.controls.values()]
 
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        """What restored() updates."""
+        return [*self.controls.values(), *self.weights]
+
     def read(self, values: Sequence[Any]) -> tuple[Any, list[Any], dict[str, Any]]:
         """The mask, the further paintings, and the config's settings, of the values of `inputs`.
 
@@ -120,7 +125,7 @@ class Settings:
         """Let presets, earlier pictures and the drawing act."""
         self.preset.input(self._choose, self.preset, list(self.controls.values()), **QUIETLY)
         aloud = {**QUIETLY, "queue": True, "concurrency_limit": None}  # whose messages reach the page
-        self.earlier.upload(self._restore, self.earlier, [*self.controls.values(), *self.weights], **aloud)
+        self.earlier.upload(self._restore, self.earlier, self.outputs, **aloud)
         self.draw.click(_editor, content, self.drawing, **aloud)
         self.drawing.input(_drawn_mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
         content.change(
@@ -139,7 +144,7 @@ class Settings:
         }
         return [_shown(config, name) if name in about else gr.skip() for name in self.controls]
 
-    def _restore(self, path: str) -> list[Any]:
+    def _restore(self, path: str) -> dict[Any, Any]:
         try:
             config = restored_config(path)
         except (RecordError, ImageError) as error:
@@ -150,8 +155,13 @@ class Settings:
             )
         else:
             gr.Info("Every setting is as it was for that picture.")
+        return self.restored(config)
+
+    def restored(self, config: TransferConfig) -> dict[Any, Any]:
+        """The updates that show every setting as it is in `config`."""
         weights = [*config.style_blend, *[1.0] * MAX_STYLES][:MAX_STYLES]
-        return [_shown(config, name) for name in self.controls] + weights
+        controls = {control: _shown(config, name) for name, control in self.controls.items()}
+        return controls | dict(zip(self.weights, weights, strict=True))
 
 
 def _shown(config: TransferConfig, name: str) -> Any:

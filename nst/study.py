@@ -1,0 +1,419 @@
+"""Many runs: pairs of a dataset under every setting of a grid, each kept in a folder, to be resumed."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import filelock
+import tensorflow as tf
+
+from nst.backbones import load_backbone, resolve_precision
+from nst.canvas import blended
+from nst.catalog import Dataset, Example
+from nst.config import TransferConfig
+from nst.images import ImageError, load_image, save_image
+from nst.losses import Computations
+from nst.measures import measure
+from nst.records import history_row, image_entry, run_record, save_record
+from nst.transfer import TransferError, check_images, check_layers, coarse_to_fine, cost, stylize
+
+# The settings that a study may vary. The style's weight goes with the styles, in the columns of the contact
+# sheet; all others go with the contents, in its rows.
+AXES = {  # and how a value is written
+    "content_weight": "α {:g}",
+    "style_weight": "β {:g}",
+    "size": "{} px",
+    "backbone": "{}",
+    "init": "from {}",
+    "optimizer": "{}",
+    "seed": "seed {}",
+}
+_COLUMN_AXES = ("style_weight",)
+
+Load = Callable[[Path, int], tf.Tensor]  # an image from a file, at a long side
+
+PICTURE, RECORD = "result.png", "run.json"
+
+
+class StudyError(ValueError):
+    """A study that can't be made like this; one plain sentence that says what to do."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study."""
+
+    content: Example
+    style: Example
+    config: TransferConfig  # with the backbone and the precision that "auto" stands for here
+
+    @property
+    def name(self) -> str:
+        """What its picture is called where it is taken home."""
+        return f"{self.content.path.stem}--{self.style.path.stem}"
+
+    @property
+    def cost(self) -> float:
+        """About proportional to the seconds that it takes."""
+        return cost(coarse_to_fine(self.config.size, self.config.iterations))
+
+
+class Edge(NamedTuple):
+    """What the runs in a row or in a column of the contact sheet have in common."""
+
+    example: Example
+    settings: tuple[tuple[str, Any], ...]  # names and values, of those that are varied
+
+    @property
+    def label(self) -> str:
+        """Its settings in a few words, "" where none is varied."""
+        return ", ".join(AXES[name].format(value) for name, value in self.settings)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a study: a dataset's pairs, or some of them, with each config."""
+
+    dataset: Dataset
+    configs: tuple[TransferConfig, ...]
+    pairs: frozenset[tuple[Path, Path]] | None = None  # of content and style; None: all
+
+    def __iter__(self) -> Iterator[Planned]:
+        """Style by style, so that what is known of a style serves all its runs."""
+        for style, content in product(self.dataset.styles, self.dataset.contents):
+            if self.pairs is None or (content.path, style.path) in self.pairs:
+                for config in self.configs:
+                    yield Planned(content, style, config)
+
+    @cached_property
+    def cost(self) -> float:
+        """About proportional to the seconds that all its runs take."""
+        each = (cost(coarse_to_fine(config.size, config.iterations)) for config in self.configs)
+        return sum(each) * len(self) / len(self.configs)
+
+    def __len__(self) -> int:
+        all_pairs = len(self.dataset.contents) * len(self.dataset.styles)
+        return len(self.configs) * (all_pairs if self.pairs is None else len(self.pairs))
+
+    @cached_property
+    def varied(self) -> tuple[str, ...]:
+        """The settings that are not the same in all configs."""
+        return tuple(name for name in AXES if len({getattr(config, name) for config in self.configs}) > 1)
+
+    @cached_property
+    def rows(self) -> dict[Edge, int]:
+        """The rows of the contact sheet, numbered."""
+        return self._numbered(self._row, self.dataset.contents)
+
+    @cached_property
+    def columns(self) -> dict[Edge, int]:
+        """The columns of the contact sheet, numbered."""
+        return self._numbered(self._column, self.dataset.styles)
+
+    def place(self, planned: Planned) -> tuple[int, int]:
+        """Row and column of that run."""
+        return (
+            self.rows[self._row(planned.content, planned.config)],
+            self.columns[self._column(planned.style, planned.config)],
+        )
+
+    def title(self, planned: Planned) -> str:
+        """What tells that run from the others."""
+        edges = self._row(planned.content, planned.config), self._column(planned.style, planned.config)
+        pair = " × ".join(edge.example.title for edge in edges)
+        return ", ".join([pair, *(edge.label for edge in edges if edge.label)])
+
+    def _row(self, example: Example, config: TransferConfig) -> Edge:
+        names = [name for name in self.varied if name not in _COLUMN_AXES]
+        return Edge(example, tuple((name, getattr(config, name)) for name in names))
+
+    def _column(self, example: Example, config: TransferConfig) -> Edge:
+        names = [name for name in self.varied if name in _COLUMN_AXES]
+        return Edge(example, tuple((name, getattr(config, name)) for name in names))
+
+    def _numbered(
+        self, edge: Callable[[Example, TransferConfig], Edge], examples: Sequence[Example]
+    ) -> dict[Edge, int]:
+        edges = dict.fromkeys(edge(example, config) for example in examples for config in self.configs)
+        return {edge: number for number, edge in enumerate(edges)}
+
+
+def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[TransferConfig, ...]:
+    """`base` with every combination of the values of those AXES, for the network that each gets here.
+
+    Raises ConfigError, and WeightsError for a backbone whose weights cannot be had.
+    """
+    configs = []
+    for values in product(*axes.values()):
+        config = replace(base, **dict(zip(axes, values, strict=True)))
+        backbone = load_backbone(config.backbone)
+        check_layers(config, backbone)
+        check_images(1, config, None)
+        precision = resolve_precision(config.precision)
+        configs.append(replace(config, backbone=backbone.name, precision=precision))
+    return tuple(dict(zip(map(repr, configs), configs, strict=True)).values())  # each once
+
+
+def read_pairs(path: Path, dataset: Dataset) -> frozenset[tuple[Path, Path]]:
+    """The pairs in a CSV file of two columns, a content image and a style image, by their files' names.
+
+    The endings of the names may be left out. Raises StudyError, and OSError.
+    """
+    contents, styles = _by_name(dataset.contents), _by_name(dataset.styles)
+    pairs = set()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                if not row or row == ["content", "style"]:
+                    continue
+                names = [name.strip() for name in row]
+                if len(names) != 2 or names[0] not in contents or names[1] not in styles:
+                    raise StudyError(
+                        f"Please correct line {number} of {path}: it should name a content image and a style "
+                        "image of the dataset, with a comma between them."
+                    )
+                pairs.add((contents[names[0]], styles[names[1]]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise StudyError(f"Please save {path} as a CSV file in UTF-8.") from error
+    if not pairs:
+        raise StudyError(f"Please name at least one pair in {path}.")
+    return frozenset(pairs)
+
+
+def _by_name(examples: Sequence[Example]) -> dict[str, Path]:
+    stems = {example.path.stem: example.path for example in examples}
+    return stems | {example.path.name: example.path for example in examples}
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A finished run: its picture (1, H, W, 3), its history, and the measures of the picture."""
+
+    picture: tf.Tensor
+    history: Sequence[dict[str, float]]
+    measures: Mapping[str, float | None]
+
+
+class StudyFolder:
+    """The folder of a study: `runs/<id>` for each finished run, `failed/<id>.json` for each that failed.
+
+    A run lands whole or not at all, whenever the process may be killed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entry = cache(_entry)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one to write into it. Raises StudyError where another process does, and OSError."""
+        for name in ("runs", "failed"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(self.path / ".lock", blocking=False):
+                for unfinished in (self.path / "runs").glob(".*"):  # of a process that was killed
+                    shutil.rmtree(unfinished)
+                yield
+        except filelock.Timeout as error:
+            raise StudyError(
+                f"Another study is writing into {self.path}: please wait for it, or use another folder."
+            ) from error
+
+    def id_of(self, planned: Planned) -> str:
+        """A hash of all that determines the picture."""
+        determines = {
+            "config": dataclasses.asdict(planned.config),
+            "images": [self._entry(example.path)["sha256"] for example in (planned.content, planned.style)],
+            "weights": load_backbone(planned.config.backbone).digest,
+        }
+        return hashlib.sha256(json.dumps(determines, sort_keys=True).encode()).hexdigest()[:16]
+
+    def picture(self, identity: str) -> Path:
+        """Where the picture of that run is, if it has been made."""
+        return self.path / "runs" / identity / PICTURE
+
+    def record(self, identity: str) -> dict[str, Any] | None:
+        """The run record, with the "measures" besides; None where the run has not been made."""
+        return _read_json(self.path / "runs" / identity / RECORD)
+
+    def failure(self, identity: str) -> str | None:
+        """Why the run failed when it was last tried; None where it did not, or was not."""
+        failure = _read_json(self._failure(identity))
+        return failure["reason"] if failure else None
+
+    def has(self, identity: str) -> bool:
+        """Whether the run has been made."""
+        return (self.path / "runs" / identity / RECORD).is_file()
+
+    def keep(self, planned: Planned, painted: Painted) -> None:
+        """Take in a finished run. Raises ImageError and OSError, and leaves nothing then."""
+        identity, backbone = self.id_of(planned), load_backbone(planned.config.backbone)
+        images = {
+            "content": self._entry(planned.content.path),
+            "styles": [self._entry(planned.style.path)],
+        }
+        record = run_record(planned.config, backbone, painted.history, "finished", images)
+        record = {"id": identity, "measures": painted.measures, **record}
+        unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.path / "runs"))
+        try:
+            save_image(painted.picture, unfinished / PICTURE, metadata=json.dumps(record))
+            save_record(record, unfinished / RECORD)
+            unfinished.chmod(0o755)  # as other folders; mkdtemp hides it from other users
+            unfinished.rename(self.path / "runs" / identity)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self._failure(identity).unlink(missing_ok=True)
+
+    def fail(self, planned: Planned, reason: str) -> None:
+        """Take in why a run failed. Raises OSError."""
+        failure = {
+            "content": planned.content.path.name,
+            "style": planned.style.path.name,
+            "config": dataclasses.asdict(planned.config),
+            "reason": reason,
+        }
+        with whole_file(self._failure(self.id_of(planned))) as file:
+            file.write(json.dumps(failure, indent=2) + "\n")
+
+    def _failure(self, identity: str) -> Path:
+        return self.path / "failed" / f"{identity}.json"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Any]:
+    """A text file to write, which takes its place under that name once it is written."""
+    with tempfile.NamedTemporaryFile(
+        "w",
+        encoding="utf-8",
+        errors="backslashreplace",  # the name of a file need not be UTF-8
+        newline="",
+        dir=path.parent,
+        prefix=".",
+        delete=False,
+    ) as file:
+        unfinished = Path(file.name)
+        try:
+            yield file
+            file.close()
+            unfinished.chmod(0o644)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _entry(path: Path) -> dict[str, str]:
+    """What a record says of an image file, even of one that can't be read: load_image says why then."""
+    try:
+        return image_entry(path)
+    except OSError:
+        return {"name": path.name, "sha256": f"not read: {path}"}
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that has come to its end, just now or (not `new`) before."""
+
+    planned: Planned
+    reason: str | None = None  # why it failed, if it did
+    new: bool = True
+
+
+def carry_out(plan: Plan, folder: StudyFolder, stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome]:
+    """Make the runs that the folder lacks, one after the other, in a folder that is locked.
+
+    A run that fails is taken in with its reason, and the next one is made. `stop` is asked before each
+    evaluation; the run that it ends is lost. Raises ImageError and OSError where the folder can't be written.
+    """
+    load = lru_cache(maxsize=4)(_loaded)
+    with closing(Computations()) as shared:
+        for planned in plan:
+            if stop():
+                return
+            if folder.has(folder.id_of(planned)):
+                yield Outcome(planned, new=False)
+                continue
+            try:
+                painted = _paint(planned, load, shared, stop)
+            except (ImageError, TransferError, MemoryError, tf.errors.OpError) as error:
+                reason = _reason(error)
+                folder.fail(planned, reason)
+                yield Outcome(planned, reason=reason)
+                continue
+            if painted is None:
+                return
+            folder.keep(planned, painted)
+            yield Outcome(planned)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
+        return "There was not enough memory: please use a smaller size."
+    if isinstance(error, tf.errors.OpError):
+        return f"TensorFlow could not compute it: {error.message.splitlines()[0]}"
+    return str(error)
+
+
+def _paint(planned: Planned, load: Load, shared: Computations, stop: Callable[[], bool]) -> Painted | None:
+    """That run; None where it was stopped."""
+    config, backbone = planned.config, load_backbone(planned.config.backbone)
+    content = load(planned.content.path, config.size)
+    style = load(planned.style.path, round(config.size * config.style_scale))
+    history, image = [], content
+    for progress in stylize(content, style, config, backbone, stop=stop, shared=shared):
+        history.append(history_row(progress))
+        image = progress.image
+    return None if stop() else judged(planned, content, style, image, history, shared)
+
+
+def judged(
+    planned: Planned,
+    content: tf.Tensor,
+    style: tf.Tensor,
+    image: tf.Tensor,
+    history: Sequence[dict[str, float]],
+    shared: Computations | None = None,
+) -> Painted:
+    """A run with its measures, from the images it was given and the last one it made, all (1, H, W, 3)."""
+    config, backbone = planned.config, load_backbone(planned.config.backbone)
+    picture = blended(image, content, config.strength)
+    return Painted(picture, history, measure(picture, content, [style], config, backbone, shared))
+
+
+def _loaded(path: Path, long_side: int) -> tf.Tensor:
+    """The image in that file. Raises ImageError, which names the file."""
+    try:
+        return load_image(path, long_side=long_side)
+    except ImageError as error:
+        raise ImageError(f"{path.name}: {error}") from error
+
+
+def write_gallery(plan: Plan, folder: StudyFolder, gallery: Path) -> None:
+    """Write the pictures made, of one config, as JPEG with their records, where made_beforehand() finds them.
+
+    Raises ImageError and OSError.
+    """
+    gallery.mkdir(parents=True, exist_ok=True)
+    for planned in plan:
+        identity = folder.id_of(planned)
+        record = folder.record(identity)
+        if record is not None:
+            save_image(load_image(folder.picture(identity)), gallery / f"{planned.name}.jpg", quality=90)
+            save_record(record, gallery / f"{planned.name}.json")
