@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # main() imports what starts TensorFlow
     import nst.catalog
     import nst.config
     import nst.images
-    import nst.index
     import nst.presets
     import nst.records
     import nst.snapshots
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out the command line `argv`, by default the program's own, and return the exit code."""
     try:
         with _tensorflow_silent():
-            for module in ("animation", "index", "presets", "snapshots"):  # and with them the whole engine
+            for module in ("animation", "presets", "snapshots", "study"):  # and with them the whole engine
                 importlib.import_module(f"nst.{module}")
         logging.basicConfig(format="%(message)s")
         arguments = _parser().parse_args(argv)
@@ -256,6 +255,8 @@ def _config(arguments: argparse.Namespace) -> nst.TransferConfig:
 
 
 def _study(arguments: argparse.Namespace) -> None:
+    from nst import index  # Plotly is needed here alone
+
     axes = {name: vars(arguments).pop(name) for name in nst.study.AXES if name in arguments}
     try:
         dataset = nst.catalog.find_dataset(arguments.dataset)
@@ -273,11 +274,14 @@ def _study(arguments: argparse.Namespace) -> None:
         with folder.locked(), _ctrl_c(pressed):
             outcomes = nst.study.carry_out(plan, folder, stop=lambda: bool(pressed))
             made, failed = _counted(outcomes, plan)
-            nst.index.write_index(plan, folder)
+            index.write_index(plan, folder)
             if arguments.gallery:
                 nst.study.write_gallery(plan, folder, arguments.gallery)
     except nst.study.StudyError as error:
         raise CommandError(str(error), 2) from error
+    except nst.ImageError as error:
+        message = f"{arguments.out}: {error} What had been made is there, and the same command goes on."
+        raise CommandError(message, 1) from error
     except OSError as error:
         raise CommandError(f"{arguments.out} cannot be written: {error.strerror}.", 2) from error
     page = arguments.out / "index.html"

@@ -119,7 +119,7 @@ class Objective:
     "Controlling perceptual factors in neural style transfer", eq. 5 and 6), and count by their area. An image
     of more than `whole_pixels` is computed in tiles of at most `tile_side` pixels a side, with the same
     losses and gradient: memory is bounded, for almost twice the time. Objectives that one thread uses in turn
-    may share their computations.
+    may share their computations. `before_tile` is called before each tile, and may raise.
     """
 
     def __init__(
@@ -135,6 +135,7 @@ class Objective:
         whole_pixels: int = 1024 * 1024,
         tile_side: int = 768,
         shared: "Computations | None" = None,
+        before_tile: Callable[[], None] = lambda: None,
     ) -> None:
         self._backbone = backbone
         self._content_layers = content_layers
@@ -145,6 +146,7 @@ class Objective:
         self._tile_side = tile_side
         self._computations = shared or Computations()
         self._close = self._computations.settle if shared else self._computations.close
+        self._before_tile = before_tile
         self.evaluations = 0  # calls so far
 
     def close(self) -> None:
@@ -247,6 +249,8 @@ class Objective:
         side = max(height, width) if whole else self._tile_side
         reach = self._backbone.reach({*self._content_layers, *self._style_layers})
         for number, tile in enumerate(tiles(height, width, side, reach)):
+            if not whole:
+                self._before_tile()
             given: dict[str, Any] = {"image": pixels[:, *tile.outer]}
             self._computations.shapes.add(given["image"].shape)
             if not whole:

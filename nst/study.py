@@ -43,6 +43,7 @@ _COLUMN_AXES = ("style_weight",)
 Load = Callable[[Path, int], tf.Tensor]  # an image from a file, at a long side
 
 PICTURE, RECORD = "result.png", "run.json"
+_UNFINISHED = ".unfinished-"
 
 
 class StudyError(ValueError):
@@ -55,7 +56,7 @@ class Planned:
 
     content: Example
     style: Example
-    config: TransferConfig  # with the backbone and the precision that "auto" stands for here
+    config: TransferConfig  # with the backbone that "auto" stands for here
 
     @property
     def name(self) -> str:
@@ -149,7 +150,7 @@ class Plan:
 
 
 def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[TransferConfig, ...]:
-    """`base` with every combination of the values of those AXES, for the network that each gets here.
+    """`base` with every combination of the values of those AXES; the backbone "auto" is what it stands for.
 
     Raises ConfigError, and WeightsError for a backbone whose weights cannot be had.
     """
@@ -159,8 +160,7 @@ def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[Trans
         backbone = load_backbone(config.backbone)
         check_layers(config, backbone)
         check_images(1, config, None)
-        precision = resolve_precision(config.precision)
-        configs.append(replace(config, backbone=backbone.name, precision=precision))
+        configs.append(replace(config, backbone=backbone.name))
     return tuple(dict(zip(map(repr, configs), configs, strict=True)).values())  # each once
 
 
@@ -221,18 +221,24 @@ class StudyFolder:
             (self.path / name).mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(self.path / ".lock", blocking=False):
-                for unfinished in (self.path / "runs").glob(".*"):  # of a process that was killed
-                    shutil.rmtree(unfinished)
+                self._clear()
                 yield
         except filelock.Timeout as error:
             raise StudyError(
                 f"Another study is writing into {self.path}: please wait for it, or use another folder."
             ) from error
 
+    def _clear(self) -> None:
+        """Remove what a process that was killed had begun to write."""
+        for folder in (self.path, self.path / "runs", self.path / "failed"):
+            for unfinished in folder.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
+
     def id_of(self, planned: Planned) -> str:
         """A hash of all that determines the picture."""
+        config = replace(planned.config, precision=resolve_precision(planned.config.precision))
         determines = {
-            "config": dataclasses.asdict(planned.config),
+            "config": dataclasses.asdict(config),
             "images": [self._entry(example.path)["sha256"] for example in (planned.content, planned.style)],
             "weights": load_backbone(planned.config.backbone).digest,
         }
@@ -264,7 +270,7 @@ class StudyFolder:
         }
         record = run_record(planned.config, backbone, painted.history, "finished", images)
         record = {"id": identity, "measures": painted.measures, **record}
-        unfinished = Path(tempfile.mkdtemp(prefix=".", dir=self.path / "runs"))
+        unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path / "runs"))
         try:
             save_image(painted.picture, unfinished / PICTURE, metadata=json.dumps(record))
             save_record(record, unfinished / RECORD)
@@ -298,7 +304,7 @@ def whole_file(path: Path) -> Iterator[Any]:
         errors="backslashreplace",  # the name of a file need not be UTF-8
         newline="",
         dir=path.parent,
-        prefix=".",
+        prefix=_UNFINISHED,
         delete=False,
     ) as file:
         unfinished = Path(file.name)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -99,7 +99,12 @@ def seconds_left(progress: Progress) -> float:
     return progress.seconds * (cost(progress.schedule) / done - 1)
 
 
-def objective_of(config: TransferConfig, backbone: Backbone, shared: Computations | None = None) -> Objective:
+def objective_of(
+    config: TransferConfig,
+    backbone: Backbone,
+    shared: Computations | None = None,
+    before_tile: Callable[[], None] = lambda: None,
+) -> Objective:
     """The objective that a run with that config lowers, in the config's precision."""
     return Objective(
         backbone.at(config.precision),
@@ -110,6 +115,7 @@ def objective_of(config: TransferConfig, backbone: Backbone, shared: Computation
         tv_weight=config.tv_weight,
         pooling=config.pooling,
         shared=shared,
+        before_tile=before_tile,
     )
 
 
@@ -131,8 +137,9 @@ def stylize(
     follow each other in one thread may share their computations, which saves setting up.
 
     What is wrong with the arguments is raised at once, as ValueError, ConfigError or WeightsError. Closing
-    the iterator ends the run; `stop` is asked before each evaluation and ends it from another thread. Where
-    the loss stays non-finite, the iterator raises TransferError with the last good step.
+    the iterator ends the run; `stop` is asked before each evaluation, and each tile of a large picture, and
+    ends it from another thread. Where the loss stays non-finite, the iterator raises TransferError with the
+    last good step.
     """
     styles = [style] if isinstance(style, tf.Tensor) else list(style)
     for image, channels in (*((image, 3) for image in (content, *styles, start)), (mask, 1)):
@@ -204,7 +211,12 @@ def _levels(
         config.size, config.iterations, 0 if picture is None else max(picture.shape[1:3])
     )
     scene, progress, first_step = set_scene(), None, 1
-    with closing(objective_of(config, backbone, shared)) as objective:
+
+    def check() -> None:
+        if stop():
+            raise _StoppedError
+
+    with suppress(_StoppedError), closing(objective_of(config, backbone, shared, check)) as objective:
         for number, level in enumerate(schedule, start=1):
             here = scene.at(level.size)
             targets = objective.targets(here.read, *here.regions)
@@ -215,7 +227,7 @@ def _levels(
                 start = tf.random.stateless_uniform(here.guide.shape, seed=(config.seed, 0))
             else:
                 start = here.guide
-            evaluate = partial(_evaluate, objective, targets, canvas, stop)
+            evaluate = partial(_evaluate, objective, targets, canvas, check)
             try:
                 for step, evaluation in enumerate(
                     _descend(evaluate, canvas.numbers_of(start), level.steps, config), start=first_step
@@ -233,8 +245,6 @@ def _levels(
                         image=picture,
                     )
                     yield progress
-            except _StoppedError:
-                return
             except NonFiniteError as error:
                 sentence = (
                     "The picture went out of range twice, so the run ended early: please try smaller weights."
@@ -261,10 +271,9 @@ class _StoppedError(Exception):
 
 
 def _evaluate(
-    objective: Objective, targets: Targets, canvas: Canvas, stop: Callable[[], bool], numbers: tf.Tensor
+    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: tf.Tensor
 ) -> _Evaluation:
-    if stop():
-        raise _StoppedError
+    check()
     with tf.GradientTape() as tape:
         tape.watch(numbers)
         image = canvas.image(numbers)

@@ -392,3 +392,28 @@ def test_tiles_give_the_losses_and_the_gradient_of_the_whole(backbone, masked, p
     np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
     np.testing.assert_allclose(tiled.losses(image, tiled_targets), expected_losses, rtol=1e-4)
     assert off(gradient, expected_gradient) < 1e-4
+
+
+class BrokenOffError(Exception):
+    """What ends a computation here."""
+
+
+@pytest.mark.parametrize("ends_at", [1, 3, 8])
+def test_a_large_image_can_be_broken_off_before_each_tile(backbone, photo, painting, ends_at):
+    asked = []
+
+    def before_tile():
+        asked.append(None)
+        if len(asked) == ends_at:
+            raise BrokenOffError
+
+    small = {"whole_pixels": 1000, "tile_side": 32}
+    targets = an_objective(backbone).targets(photo, Region([painting]))
+    objective = an_objective(backbone, before_tile=before_tile, **small)
+    with pytest.raises(BrokenOffError):
+        objective(photo, targets)
+    objective(photo, targets)
+    assert len(asked) == ends_at + 2 * 4  # two passes over 48 x 64 pixels
+    whole = an_objective(backbone, before_tile=before_tile)
+    whole(photo, targets)
+    assert len(asked) == ends_at + 2 * 4

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nst.backbones import forget_backbones, resolve_precision
 from nst.catalog import CatalogError, find_dataset
 from nst.config import ConfigError, TransferConfig
 from nst.images import load_image, save_image
@@ -108,10 +109,12 @@ def test_the_styles_weight_goes_into_columns_and_all_else_into_rows(dataset):
     assert sorted(places) == [(row, column) for row in range(8) for column in range(4)]
 
 
-def test_a_grid_says_which_network_and_precision_auto_stands_for():
-    configs = grid(TransferConfig(backbone="vgg16-hed"), {"precision": ["auto", "float32", "bfloat16"]})
-    assert [config.precision for config in configs] in (["float32", "bfloat16"], ["bfloat16", "float32"])
-    assert {config.backbone for config in configs} == {"vgg16-hed"}
+def test_a_grid_says_which_network_auto_stands_for_and_has_each_config_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("NST_WEIGHTS", str(tmp_path))
+    forget_backbones()
+    configs = grid(BASE, {"backbone": ["auto", "vgg16-hed"], "seed": [0, 1, 0]})
+    assert [(config.backbone, config.seed) for config in configs] == [("vgg16-hed", 0), ("vgg16-hed", 1)]
+    forget_backbones()
 
 
 @pytest.mark.parametrize(
@@ -214,6 +217,14 @@ def test_the_id_is_of_all_that_determines_the_picture(dataset, tmp_path):
     assert len({before, *others}) == 1 + len(others)
 
 
+def test_the_id_is_the_same_whether_the_precision_was_chosen_or_found(dataset, tmp_path):
+    found, chosen = (
+        [StudyFolder(tmp_path).id_of(one) for one in Plan(dataset, grid(BASE, {"precision": [precision]}))]
+        for precision in ("auto", resolve_precision("auto"))
+    )
+    assert found == chosen
+
+
 def test_a_broken_image_fails_alone_and_is_made_once_it_is_mended(dataset, folder):
     broken = dataset.contents[0].path
     whole = broken.read_bytes()
@@ -245,8 +256,8 @@ def test_a_stopped_study_loses_no_more_than_the_run_in_flight(dataset, folder):
     plan, asked = Plan(dataset, grid(BASE, {})), []
 
     def stop():
-        asked.append(None)
-        return len(asked) > 6
+        asked.extend((folder.path / "runs").glob("[0-9a-f]*"))
+        return len(asked) > 3  # in the midst of the second run
 
     with folder.locked():
         outcomes = list(carry_out(plan, folder, stop))
@@ -309,7 +320,7 @@ def test_a_study_that_is_killed_three_times_ends_like_one_that_ran_through(datas
 
     runs = {path.parent.name: path for path in folder.path.glob("runs/*/run.json")}
     assert len(runs) == 12
-    assert not [*folder.path.glob("runs/.*")]
+    assert not [path for path in folder.path.rglob(".*") if path.name != ".lock"]
     for name, path in runs.items():
         expected = through / "runs" / name / "run.json"
         assert without_times(json.loads(path.read_text())) == without_times(json.loads(expected.read_text()))
