@@ -218,6 +218,8 @@ def test_a_run_that_fails_says_why_and_the_next_one_works(visit, monkeypatch):
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("please choose another network", timeout=60_000)
     expect(page.locator("#comparison img").nth(1)).to_be_visible()  # what was there before
+    for name in ("Go on from here", "Save"):
+        expect(button(page, name)).to_be_enabled()
     page.get_by_role("radio", name="the bundled VGG-16").click()
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
