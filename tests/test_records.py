@@ -269,8 +269,8 @@ def test_an_unknown_setting_is_refused_and_named_where_its_name_is_plain(photo, 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("size", 10**9, "please set the size to a whole number from 64 to "),
-        ("size", "64", "please set the size to a whole number from 64 to "),
+        ("size", 10**9, "please set the size to a whole number from 32 to "),
+        ("size", "64", "please set the size to a whole number from 32 to "),
         ("style_weight", float("nan"), "please set the style weight to a number from "),
         ("style_weight", [1], "please set the style weight to a number from "),
         ("optimizer", "<b>", "please choose the optimizer from lbfgs, adam."),
