@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from nst.figures import loss_chart, palette, trade_off_chart
 from nst.images import ImageError, load_image, to_uint8
 from nst.measures import MEASURES
-from nst.study import Edge, Plan, Planned, StudyFolder, whole_file
+from nst.study import AXES, Edge, Plan, Planned, StudyFolder, whole_file
 
 CURVES = 16  # runs in one chart
 _LOSSES = {
@@ -130,7 +130,8 @@ def _add_point(
     name = " × ".join(example.title for example in (planned.content, planned.style))
     name = ", ".join([name, *(str(getattr(planned.config, other)) for other in others)])
     if name in trade_off or len(trade_off) < CURVES:
-        label = f"α {planned.config.content_weight:g}, β {planned.config.style_weight:g}"
+        weights = [name for name in plan.varied if name.endswith("_weight")]
+        label = ", ".join(AXES[name].format(getattr(planned.config, name)) for name in weights)
         trade_off.setdefault(name, []).append({**numbers, "label": label})
 
 

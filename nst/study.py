@@ -145,7 +145,13 @@ class Plan:
     def _numbered(
         self, edge: Callable[[Example, TransferConfig], Edge], examples: Sequence[Example]
     ) -> dict[Edge, int]:
-        edges = dict.fromkeys(edge(example, config) for example in examples for config in self.configs)
+        used = None if self.pairs is None else {path for pair in self.pairs for path in pair}
+        edges = dict.fromkeys(
+            edge(example, config)
+            for example in examples
+            if used is None or example.path in used
+            for config in self.configs
+        )
         return {edge: number for number, edge in enumerate(edges)}
 
 

@@ -141,6 +141,12 @@ def test_pairs_are_read_by_file_names_with_or_without_ending(dataset, tmp_path):
         "chenonceau--munch-the-scream",
     ]
     assert len(plan) == 2
+    one = Plan(
+        dataset, grid(BASE, {"seed": [0, 1]}), frozenset([(dataset.contents[1].path, dataset.styles[1].path)])
+    )
+    assert [edge.example for edge in one.columns] == [dataset.styles[1]]
+    assert [edge.label for edge in one.rows] == ["seed 0", "seed 1"]
+    assert [one.place(run) for run in one] == [(0, 0), (1, 0)]
 
 
 @pytest.mark.parametrize(
@@ -368,6 +374,7 @@ def test_the_page_holds_every_run_and_asks_for_nothing(dataset, folder):
     assert all(run["picture"].startswith("data:image/webp;base64,") for run in runs)
     assert runs[0]["curve"][0] == [1, 2]
     assert len(about["tradeOff"]["data"]) == 4
+    assert sorted(about["tradeOff"]["data"][0]["text"]) == ["β 10", "β 100"]
     assert "alert(1)" in about["rows"][0]["title"] + about["rows"][1]["title"]
     assert "<script>alert" not in page
     own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
