@@ -365,7 +365,7 @@ def carry_out(plan: Plan, folder: StudyFolder, stop: Callable[[], bool] = lambda
             try:
                 painted = _paint(planned, load, shared, stop)
             except (ImageError, TransferError, MemoryError, tf.errors.OpError) as error:
-                reason = _reason(error)
+                reason = reason_of(error)
                 folder.fail(planned, reason)
                 yield Outcome(planned, reason=reason)
                 continue
@@ -375,7 +375,8 @@ def carry_out(plan: Plan, folder: StudyFolder, stop: Callable[[], bool] = lambda
             yield Outcome(planned)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why a run failed, in words for whoever reads the study."""
     if isinstance(error, MemoryError | tf.errors.ResourceExhaustedError):
         return "There was not enough memory: please use a smaller size."
     if isinstance(error, tf.errors.OpError):

@@ -22,12 +22,13 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.page.components import QUIETLY, duration, slider, status
 from nst.runners import BusyError, Line, Run
-from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged
+from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
 
 OWN = "My own images"
 SIZE = 256  # pixels; a study is for comparing, and so it starts small
 THUMBNAIL = 240  # pixels
+MOST_WEIGHTS = 40
 WAITING_SECONDS = 2  # for a place in a line that is full
 
 _OPEN = """
@@ -207,6 +208,8 @@ class StudyTab:
         except (ConfigError, WeightsError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         session = request.session_hash
+        if session in self._stopping:
+            raise gr.Error("Your study is running: please stop it, or wait for it.", print_exception=False)
         folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
         shown = Shown(plan, folder)
         stopping = self._stopping[session] = asyncio.Event()
@@ -280,7 +283,7 @@ class StudyTab:
             return
         error = run.future.exception()
         if error is not None or run.ended != "finished":
-            raise StudyError(str(error or f"The run ended early ({run.ended})."))
+            raise StudyError(reason_of(error) if error else f"The run ended early ({run.ended}).")
         assert run.progress is not None
         painted = await asyncio.to_thread(judged, planned, content, style, run.progress.image, run.history)
         await asyncio.to_thread(folder.keep, planned, painted)
@@ -345,8 +348,8 @@ def _numbers(name: str, text: str) -> list[float]:
         numbers = [float(part) for part in re.split(r"[,;\s]+", text.strip()) if part]
     except ValueError:
         numbers = []
-    if not numbers:
-        raise ConfigError(f"Please give the {name} as numbers with commas between them.")
+    if not 1 <= len(numbers) <= MOST_WEIGHTS:
+        raise ConfigError(f"Please give one to {MOST_WEIGHTS} {name}, numbers with commas between them.")
     return numbers
 
 

@@ -112,7 +112,7 @@ def test_a_study_that_is_too_large_or_has_no_weights_is_refused_in_a_sentence(vi
     page = visit()
     open_study(page, styles="many")
     expect(page.locator("#extent")).to_have_text(
-        "Please give the style weights as numbers with commas between them."
+        "Please give one to 40 style weights, numbers with commas between them."
     )
     open_study(page, styles=", ".join(map(str, range(1, 40))), size=512, iterations=80)
     expect(page.locator("#extent")).to_contain_text("Please make the study smaller")
