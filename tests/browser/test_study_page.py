@@ -42,7 +42,7 @@ def test_the_sheet_fills_and_one_click_opens_a_run_in_the_first_tab(visit, tmp_p
     expect(page.locator("#sheet thead th")).to_have_count(8)
     expect(page.locator(".status:visible")).to_contain_text("Done: 8 of 8 runs", timeout=120_000)
     expect(cells(page)).to_have_count(8)
-    assert page.evaluate(
+    page.wait_for_function(
         "[...document.querySelectorAll('#sheet img')].every(image => image.naturalWidth > 0)"
     )
     page.wait_for_function("document.querySelector('#study-chart .js-plotly-plot')?.data.length === 16")
@@ -56,8 +56,8 @@ def test_the_sheet_fills_and_one_click_opens_a_run_in_the_first_tab(visit, tmp_p
     assert sum(name.endswith("result.png") for name in names) == 8
 
     cells(page).nth(2).click()  # the first row's third: the second style with the first weight
-    expect(page.locator("#comparison img").nth(1)).to_be_visible()
-    expect(page.locator(".status:visible")).to_contain_text("From the study:")
+    expect(page.locator("#comparison img").nth(1)).to_be_visible(timeout=20_000)
+    expect(page.locator(".status:visible")).to_contain_text("From the study:", timeout=20_000)
     expect(page.locator(".status:visible")).to_contain_text("β 10.")
     expect(page.get_by_role("spinbutton", name="Style weight")).to_have_value("10")
     expect(page.get_by_role("spinbutton", name=re.compile("Size")).locator("visible=true")).to_have_value(
