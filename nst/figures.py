@@ -12,6 +12,12 @@ from plotly.subplots import make_subplots
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7A7A7A")
 _GREY = "#808080"  # text and lines that a light and a dark page both show
 _GRID = "rgba(128, 128, 128, 0.25)"
+_LOOK = {  # of a chart on a page of any colour
+    "template": "none",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": _GREY, "size": 13},
+}
 
 History = Sequence[Mapping[str, float]]
 
@@ -47,12 +53,9 @@ def loss_chart(
         figure.add_vline(x=marked, line={"color": COLORS[1], "width": 2})
     axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
     figure.update_layout(
-        template="none",
+        **_LOOK,
         height=height,
         margin={"l": 8, "r": 12, "t": 36, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": _GREY, "size": 13},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         xaxis={**axis, "title": {"text": "step"}, "rangemode": "tozero"},
         yaxis={**axis, "title": {"text": "loss"}, "type": "log", "tickformat": "~g", "dtick": "D2"},
@@ -92,12 +95,9 @@ def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height
         )
     axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
     figure.update_layout(
-        template="none",
+        **_LOOK,
         height=height,
         margin={"l": 8, "r": 40, "t": 12, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": _GREY, "size": 13},
         showlegend=False,
         xaxis={**axis, "title": {"text": "content loss"}, "dtick": "D2"},
         yaxis={**axis, "title": {"text": "style loss"}, "dtick": "D2"},

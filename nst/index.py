@@ -144,8 +144,7 @@ def _about(
 ) -> dict[str, Any]:
     """All that the page says of the study as a whole."""
     thumbnails = {
-        example.path: _example(example.path, side)
-        for example in (*plan.dataset.contents, *plan.dataset.styles)
+        path: _example(path, side) for path in {edge.example.path for edge in (*plan.rows, *plan.columns)}
     }
 
     def edges(there: Iterable[Edge]) -> list[dict[str, str]]:

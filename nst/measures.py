@@ -1,6 +1,7 @@
 """Measures of a finished picture that no run is told to lower."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,7 @@ from nst.canvas import in_grey, luminance
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
 from nst.losses import Computations
-from nst.scene import scene_of
+from nst.scene import Scene, scene_of
 from nst.transfer import objective_of
 
 # Layers that no default objective uses. Quality there can't be had by overfitting the objective.
@@ -49,7 +50,7 @@ def measure(
     picture = from_uint8(to_uint8(picture))
     scene = scene_of(content, styles, None, config).at(max(picture.shape[1:3]))
     photo = tf.clip_by_value(scene.photo, 0, 1)
-    content_loss, style_loss = held_out_losses(picture, content, styles, config, backbone, shared)
+    content_loss, style_loss = held_out_losses(picture, scene, config, backbone, shared)
     found = {
         "held_out_content": content_loss,
         "held_out_style": style_loss,
@@ -63,15 +64,14 @@ def measure(
 
 def held_out_losses(
     picture: tf.Tensor,
-    content: tf.Tensor,
-    styles: Sequence[tf.Tensor],
+    scene: Scene,
     config: TransferConfig,
     backbone: Backbone,
     shared: Computations | None = None,
 ) -> tuple[float | None, float | None]:
     """Content and style loss, scaled as in the objective, at those HELD_OUT layers that `config` doesn't use.
 
-    None where it uses them all.
+    `scene` is that of the run at the size of `picture` (1, H, W, 3). None where the config uses them all.
     """
     layers: dict[str, Any] = {
         "content_layers": tuple(layer for layer in HELD_OUT_CONTENT if layer not in config.content_layers),
@@ -81,13 +81,9 @@ def held_out_losses(
     if not any(there.values()):
         return None, None
     config = replace(config, **{name: names for name, names in layers.items() if names})
-    scene = scene_of(content, styles, None, config).at(max(picture.shape[1:3]))
     read = in_grey(picture) if config.colors == "luminance" else picture
-    objective = objective_of(config, backbone, shared)
-    try:
+    with closing(objective_of(config, backbone, shared)) as objective:
         losses = objective.losses(read, objective.targets(scene.read, *scene.regions))
-    finally:
-        objective.close()
     return (
         losses.content if there["content_layers"] else None,
         losses.style if there["style_layers"] else None,

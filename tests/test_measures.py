@@ -18,6 +18,7 @@ from nst.measures import (
     luminance_ssim,
     measure,
 )
+from nst.scene import scene_of
 from nst.transfer import stylize
 
 CONFIG = TransferConfig(size=64, iterations=12, backbone="vgg16-hed", precision="float32")
@@ -74,8 +75,10 @@ def test_colours_are_compared_whatever_the_size_and_place(photo):
 
 def test_a_painted_picture_is_nearer_to_the_painting_than_the_photo_is(photo, painting, painted, backbone):
     assert color_distance(painted, painting) < 0.7 * color_distance(photo, painting)
-    content, style = held_out_losses(painted, photo, [painting], CONFIG, backbone)
-    untouched_content, untouched_style = held_out_losses(photo, photo, [painting], CONFIG, backbone)
+    content, style = held_out_losses(painted, scene_of(photo, [painting], None, CONFIG), CONFIG, backbone)
+    untouched_content, untouched_style = held_out_losses(
+        photo, scene_of(photo, [painting], None, CONFIG), CONFIG, backbone
+    )
     assert style < 0.7 * untouched_style
     assert content > 0.05
     assert untouched_content == pytest.approx(0, abs=1e-6)
@@ -84,7 +87,7 @@ def test_a_painted_picture_is_nearer_to_the_painting_than_the_photo_is(photo, pa
 def test_held_out_losses_leave_out_the_layers_that_were_optimised(photo, painting, painted, backbone):
     def losses(**layers):
         config = TransferConfig(size=64, precision="float32", **layers)
-        return held_out_losses(painted, photo, [painting], config, backbone)
+        return held_out_losses(painted, scene_of(photo, [painting], None, config), config, backbone)
 
     content, style = losses()
     assert losses(content_layers=HELD_OUT_CONTENT) == (None, pytest.approx(style))
