@@ -44,11 +44,11 @@ def loss_chart(
                 line={"color": color, "dash": dash, "width": 2 if several else 2.5},
                 hovertemplate=f"step %{{x}}: {part} %{{y:.3g}}<extra>{name}</extra>",
             )
-    for step, label in _level_changes(runs):
+    for number, (step, label) in enumerate(_level_changes(runs)):
         figure.add_vline(x=step, line={"color": _GREY, "dash": "dash", "width": 1}, opacity=0.6)
-        figure.add_annotation(
-            x=step, y=0, yref="paper", text=label, showarrow=False, xanchor="left", yanchor="bottom"
-        )
+        place = {"x": step, "y": 0, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+        high = 15 * (number % 2)  # a narrow screen has no room for all side by side
+        figure.add_annotation(text=label, showarrow=False, yshift=high, **place)
     if marked is not None:
         figure.add_vline(x=marked, line={"color": COLORS[1], "width": 2})
     axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}

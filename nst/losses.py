@@ -230,7 +230,7 @@ class Objective:
             return self._computed(what, image, guided, targets)
         own = [sums for _, sums in self._computed("sums", image, guided, targets)]
         total = tf.nest.map_structure(lambda *parts: np.sum(parts, axis=0), *own)
-        others = [tf.nest.map_structure(np.subtract, total, sums) for sums in own]
+        others = (tf.nest.map_structure(np.subtract, total, sums) for sums in own)
         return self._computed(what, image, guided, targets, others)
 
     def _computed(
@@ -239,7 +239,7 @@ class Objective:
         image: tf.Tensor,
         guided: int,
         targets: Targets | None = None,
-        others: Sequence[Any] | None = None,
+        others: Iterator[Any] | None = None,
     ) -> Iterator[tuple[Tile, Any]]:
         """That output of `_trace` for each tile of `image`; a small image is one tile."""
         height, width = image.shape[1:3]
@@ -248,7 +248,7 @@ class Objective:
         pixels = image.numpy()
         side = max(height, width) if whole else self._tile_side
         reach = self._backbone.reach({*self._content_layers, *self._style_layers})
-        for number, tile in enumerate(tiles(height, width, side, reach)):
+        for tile in tiles(height, width, side, reach):
             if not whole:
                 self._before_tile()
             given: dict[str, Any] = {"image": pixels[:, *tile.outer]}
@@ -266,7 +266,7 @@ class Objective:
                 if targets.guides:
                     given["guides"] = _cut(targets.guides, tile)
             if others is not None:
-                given["others"] = others[number]
+                given["others"] = next(others)
             yield tile, compute(what, given)
 
     def _is_whole(self, image: tf.Tensor) -> bool:

@@ -11,7 +11,9 @@ PRESETS = {
     "detail-keeper": TransferConfig(style_weight=10, content_layers=("block2_conv2", "block3_conv2")),
     "fine-strokes": TransferConfig(style_scale=0.5),
     "poster": TransferConfig(style_layers=("block1_conv1", "block2_conv1"), tv_weight=40),
-    "dissolved": TransferConfig(content_weight=0.05, style_weight=1000, style_scale=1.5),
+    "dissolved": TransferConfig(
+        content_weight=0.05, style_weight=1000, style_scale=1.5, optimizer="adam", iterations=120
+    ),
 }
 
 

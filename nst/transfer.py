@@ -221,16 +221,11 @@ def _levels(
             here = scene.at(level.size)
             targets = objective.targets(here.read, *here.regions)
             canvas = here.canvas(config)
-            if picture is not None:
-                start = _handed_up(picture, here.guide)
-            elif config.init == "noise":
-                start = tf.random.stateless_uniform(here.guide.shape, seed=(config.seed, 0))
-            else:
-                start = here.guide
+            numbers = canvas.numbers_of(_start(picture, here.guide, config))
             evaluate = partial(_evaluate, objective, targets, canvas, check)
             try:
                 for step, evaluation in enumerate(
-                    _descend(evaluate, canvas.numbers_of(start), level.steps, config), start=first_step
+                    _descend(evaluate, numbers, level.steps, config), start=first_step
                 ):
                     picture = canvas.picture(evaluation.image)
                     progress = Progress(
@@ -253,8 +248,15 @@ def _levels(
             first_step += level.steps
 
 
-def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> tf.Tensor:
-    """`image` at the size of `guide`, with the fine detail of `guide` that the smaller size couldn't hold."""
+def _start(image: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> tf.Tensor:
+    """What a level starts from: noise or the guide, and after a smaller level the `image` that it made.
+
+    That is enlarged, with the fine detail of the guide that the smaller size couldn't hold.
+    """
+    if image is None and config.init == "noise":
+        return tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
+    if image is None:
+        return guide
     small, large = image.shape[1:3], guide.shape[1:3]
     return resize(image, *large) + guide - resize(resize(guide, *small), *large)
 

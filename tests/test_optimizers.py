@@ -249,13 +249,13 @@ def test_of_many_steps_no_more_is_kept_than_the_memory():
 
 
 @pytest.mark.parametrize(
-    ("size", "most"), [(1000, 8), (3 * 1024**2, 8), (2**24, 8), (2**25, 4), (3 * 4096**2, 2)]
+    ("size", "most"), [(1000, 8), (3 * 1024**2, 8), (2**23, 8), (2**24, 4), (3 * 4096**2, 2)]
 )
-def test_of_long_vectors_no_more_is_remembered_than_fits_a_gigabyte(size, most):
+def test_of_long_vectors_no_more_is_remembered_than_two_or_what_fits_half_a_gigabyte(size, most):
     nothing = zeros(size)  # which takes up no memory before it is written
     optimizer = LBFGS(lambda point: Evaluated(0.0, nothing), nothing)
     assert optimizer._pairs.shape == (most, 2, size)
-    assert optimizer._pairs.nbytes <= 2**30
+    assert optimizer._pairs.nbytes <= 2**29 or most == 2
 
 
 def test_two_are_enough_to_go_down():

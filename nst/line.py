@@ -1,0 +1,147 @@
+"""Where runs happen: in one thread of this process, one run after the other."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import tensorflow as tf
+
+from nst.backbones import Backbone, load_backbone
+from nst.config import TransferConfig
+from nst.images import from_uint8, to_uint8
+from nst.records import history_row, run_record
+from nst.snapshots import Snapshots
+from nst.transfer import Progress, TransferError, cost, stylize
+
+
+class BusyError(RuntimeError):
+    """Too many runs are waiting; one plain sentence that says what to do."""
+
+
+class Run:
+    """One stylization on its way; `progress`, `history` and `snapshots` grow while it runs, and stay.
+
+    The images are those of stylize(); `entries` is what its record says of them (see run_record).
+    """
+
+    def __init__(
+        self,
+        content: tf.Tensor,
+        styles: Sequence[tf.Tensor],
+        config: TransferConfig,
+        *,
+        mask: tf.Tensor | None = None,
+        start: tf.Tensor | None = None,
+        entries: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.backbone: Backbone | None = None  # known once the run has begun
+        self.progress: Progress | None = None
+        self.history: list[dict[str, float]] = []
+        self.snapshots = Snapshots()
+        self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
+        self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
+        self._entries = entries or {}
+        # In 8 bits, as they were read: paintings of a large scale wait in the line with many others.
+        self._images = [None if image is None else to_uint8(image) for image in (content, start, *styles)]
+        self._mask = mask
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End the run within one evaluation, or before it begins. What it has painted so far stays."""
+        self._stopping.set()
+        if self.future.cancel():
+            self._images = []  # the executor keeps a cancelled run until its turn would have come
+
+    def paint(self, seconds: float) -> None:
+        """Carry the run out, for at most that many seconds."""
+        content, start, *styles = (None if pixels is None else from_uint8(pixels) for pixels in self._images)
+        self.backbone = load_backbone(self.config.backbone)
+        deadline = time.monotonic() + seconds
+
+        def stop() -> bool:
+            return self._stopping.is_set() or time.monotonic() > deadline
+
+        try:
+            for progress in stylize(
+                content, styles, self.config, self.backbone, mask=self._mask, start=start, stop=stop
+            ):
+                self.history.append(history_row(progress))
+                self.snapshots.add(progress)
+                self.progress = progress
+        except TransferError:
+            if self.progress is None:
+                raise
+            self.ended = "failed"
+        else:
+            late = time.monotonic() > deadline
+            self.ended = "stopped" if self._stopping.is_set() else "out of time" if late else "finished"
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds for one unit of cost(), after the first step; None where there are too few to say."""
+        if self.progress is None or len(self.history) < 4:
+            return None
+        first, last = self.history[0], self.history[-1]
+        before, after = (
+            cost(self.progress.schedule, int(row["level"]), int(row["step"])) for row in (first, last)
+        )
+        return (last["seconds"] - first["seconds"]) / (after - before)
+
+    def record(self) -> dict[str, Any]:
+        """The run record, once the run has ended with a picture."""
+        assert self.backbone is not None
+        return run_record(self.config, self.backbone, self.history, self.ended, self._entries)
+
+
+class Line:
+    """Runs first come, first served: two at once would only slow each other down.
+
+    At most `places` runs are in the line, each for at most `seconds`. Before the first of them, `warm_up`
+    loads the default backbone and traces the objective.
+    """
+
+    def __init__(self, places: int = 20, seconds: float = 1800) -> None:
+        self._places = places
+        self._seconds = seconds
+        self._runs: list[Run] = []  # that have not ended
+        self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
+        self._changing = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1)
+        noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
+        self.warm_up = self._begin(Run(noise, [noise**2], TransferConfig(size=128, iterations=8)))
+
+    def join(self, run: Run) -> Run:
+        """Put a run at the end of the line. Raises BusyError where the line is full."""
+        with self._changing:
+            self._runs = [run for run in self._runs if not run.future.cancelled()]
+            if len(self._runs) >= self._places:
+                raise BusyError("Too many people are waiting: please try again in a few minutes.")
+            self._runs.append(self._begin(run))
+        return run
+
+    def _begin(self, run: Run) -> Run:
+        run.future = self._thread.submit(self._carry_out, run)
+        return run
+
+    def _carry_out(self, run: Run) -> None:
+        try:
+            run.paint(self._seconds)
+        finally:
+            self.pace = run.pace or self.pace
+            with self._changing:  # whoever follows the run has it still; here it would stay in memory
+                self._runs = [other for other in self._runs if other is not run]
+
+    def ahead(self, run: Run) -> int:
+        """How many runs have to end before `run` begins."""
+        runs = self._runs
+        earlier = runs[: runs.index(run)] if run in runs else []
+        return sum(not other.future.cancelled() for other in earlier)
+
+    def close(self) -> None:
+        """Stop every run and take no more."""
+        for run in (self.warm_up, *self._runs):
+            run.stop()
+        self._thread.shutdown()
