@@ -31,6 +31,7 @@ from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_befo
 from nst.config import MAX_STYLES, ConfigError, TransferConfig
 from nst.figures import loss_chart
 from nst.images import ImageError, load_image, resize, save_image, to_uint8
+from nst.line import BusyError, Line, Run
 from nst.page.components import (
     BACKBONES,
     CSS,
@@ -47,7 +48,7 @@ from nst.page.settings import PAGE_SIZE, Settings
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
-from nst.runners import BusyError, Line, Run
+from nst.runners import LostRunError, RunnerError, add_options, runner_of
 from nst.transfer import (
     Progress,
     TransferError,
@@ -483,7 +484,7 @@ class Page:
                 update = {
                     # A component, not a bare array, whose file Gradio would never delete.
                     self.results.preview: gr.Image(to_uint8(progress.image), visible=True),
-                    self.results.status: _while_painting(progress, flat),
+                    self.results.status: _while_painting(progress, flat, run.attempts),
                 }
                 if shown is None:
                     update |= self.results.painting()
@@ -541,7 +542,7 @@ def _raise_failure(run: Run) -> None:
     if isinstance(error, WeightsError):
         sentence = f"{error.problem}: please choose another network."
         raise gr.Error(sentence, print_exception=False) from error
-    if isinstance(error, ConfigError | TransferError):
+    if isinstance(error, ConfigError | TransferError | RunnerError | LostRunError):
         raise gr.Error(str(error), print_exception=False) from error
     if error is not None:
         logger.error("a run failed", exc_info=error)
@@ -550,13 +551,15 @@ def _raise_failure(run: Run) -> None:
         )
 
 
-def _while_painting(progress: Progress, flat: bool) -> str:
+def _while_painting(progress: Progress, flat: bool, attempts: int) -> str:
     at = f"{progress.step} of {progress.steps}, about {duration(seconds_left(progress))} left"
     if flat:  # which only the last level gets to be: the line has no room for its number as well
         text = f"Step {at}. The losses have levelled off: Stop keeps this picture."
     else:
         levels = len(progress.schedule)
         text = f"Level {progress.level} of {levels} ({progress.size} px), step {at}"
+        if attempts > 1:
+            text = f"The machine was lost, so it was begun anew. {text}"
     return status(text, _share(progress))
 
 
@@ -603,11 +606,15 @@ def main() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
     parser.add_argument("--share", action="store_true", default=None, help="give it a public link as well")
-    share = parser.parse_args().share
+    add_options(parser)
+    arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
-    line = Line()
     try:
-        page = launch(line, share=share, quiet=True, prevent_thread_lock=True)
+        line = Line(runner_of(arguments))
+    except RunnerError as error:
+        sys.exit(str(error))
+    try:
+        page = launch(line, share=arguments.share, quiet=True, prevent_thread_lock=True)
         print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
         page.block_thread()
     except (CatalogError, ImageError) as error:

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import Field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # main() imports what starts TensorFlow
     import nst.images
     import nst.presets
     import nst.records
+    import nst.runners
     import nst.snapshots
     import nst.study
     import nst.transfer
@@ -133,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     settings.add_argument("--preset", choices=tuple(nst.presets.PRESETS), help=preset)
     for setting in fields(nst.TransferConfig):
         _add_setting(settings, setting, varied=setting.name in nst.study.AXES)
+    nst.runners.add_options(study)
     study.set_defaults(carry_out=_study, earlier=None)
 
     purpose = "measure our procedure against the common ones, which takes hours"
@@ -271,15 +273,15 @@ def _study(arguments: argparse.Namespace) -> None:
     folder = nst.study.StudyFolder(arguments.out)
     pressed: list[int] = []
     try:
-        with folder.locked(), _ctrl_c(pressed):
-            outcomes = nst.study.carry_out(plan, folder, stop=lambda: bool(pressed))
+        with folder.locked(), closing(nst.runners.runner_of(arguments)) as runner, _ctrl_c(pressed):
+            outcomes = nst.study.carry_out(plan, folder, runner, stop=lambda: bool(pressed))
             made, failed = _counted(outcomes, plan)
             index.write_index(plan, folder)
             if arguments.gallery:
                 nst.study.write_gallery(plan, folder, arguments.gallery)
     except nst.study.StudyError as error:
         raise CommandError(str(error), 2) from error
-    except nst.ImageError as error:
+    except (nst.ImageError, nst.runners.RunnerError) as error:
         message = f"{arguments.out}: {error} What had been made is there, and the same command goes on."
         raise CommandError(message, 1) from error
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where runs happen: in one thread of this process, one run after the other."""
+"""The line in which the page's runs wait for a worker, and what is known of each."""
 
 import threading
 import time
@@ -12,8 +12,9 @@ from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
 from nst.records import history_row, run_record
+from nst.runners import Local, Runner
 from nst.snapshots import Snapshots
-from nst.transfer import Progress, TransferError, cost, stylize
+from nst.transfer import Progress, TransferError, cost
 
 
 class BusyError(RuntimeError):
@@ -39,6 +40,7 @@ class Run:
         self.config = config
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
+        self.attempts = 0  # more than one where its worker was lost
         self.history: list[dict[str, float]] = []
         self.snapshots = Snapshots()
         self.ended = "stopped"  # or, in time, "finished", "out of time" or "failed"
@@ -55,7 +57,7 @@ class Run:
         if self.future.cancel():
             self._images = []  # the executor keeps a cancelled run until its turn would have come
 
-    def paint(self, seconds: float) -> None:
+    def paint(self, runner: Runner, seconds: float) -> None:
         """Carry the run out, for at most that many seconds."""
         content, start, *styles = (None if pixels is None else from_uint8(pixels) for pixels in self._images)
         self.backbone = load_backbone(self.config.backbone)
@@ -65,11 +67,15 @@ class Run:
             return self._stopping.is_set() or time.monotonic() > deadline
 
         try:
-            for progress in stylize(
-                content, styles, self.config, self.backbone, mask=self._mask, start=start, stop=stop
+            for progress in runner.paint(
+                content, styles, self.config, mask=self._mask, start=start, stop=stop
             ):
+                if progress.step == 1:
+                    self.attempts += 1
+                    self.history, self.snapshots = [], Snapshots()
                 self.history.append(history_row(progress))
-                self.snapshots.add(progress)
+                if self.progress is None or progress.image is not self.progress.image:  # it is its own
+                    self.snapshots.add(progress)
                 self.progress = progress
         except TransferError:
             if self.progress is None:
@@ -97,19 +103,20 @@ class Run:
 
 
 class Line:
-    """Runs first come, first served: two at once would only slow each other down.
+    """Runs first come, first served, as many at once as the runner has workers.
 
     At most `places` runs are in the line, each for at most `seconds`. Before the first of them, `warm_up`
     loads the default backbone and traces the objective.
     """
 
-    def __init__(self, places: int = 20, seconds: float = 1800) -> None:
+    def __init__(self, runner: Runner | None = None, *, places: int = 20, seconds: float = 1800) -> None:
+        self._runner = runner or Local()
         self._places = places
         self._seconds = seconds
         self._runs: list[Run] = []  # that have not ended
         self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
         self._changing = threading.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1)
+        self._threads = ThreadPoolExecutor(self._runner.workers)
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
         self.warm_up = self._begin(Run(noise, [noise**2], TransferConfig(size=128, iterations=8)))
 
@@ -123,12 +130,12 @@ class Line:
         return run
 
     def _begin(self, run: Run) -> Run:
-        run.future = self._thread.submit(self._carry_out, run)
+        run.future = self._threads.submit(self._carry_out, run)
         return run
 
     def _carry_out(self, run: Run) -> None:
         try:
-            run.paint(self._seconds)
+            run.paint(self._runner, self._seconds)
         finally:
             self.pace = run.pace or self.pace
             with self._changing:  # whoever follows the run has it still; here it would stay in memory
@@ -138,10 +145,12 @@ class Line:
         """How many runs have to end before `run` begins."""
         runs = self._runs
         earlier = runs[: runs.index(run)] if run in runs else []
-        return sum(not other.future.cancelled() for other in earlier)
+        waited_for = sum(not other.future.cancelled() for other in earlier) - self._runner.workers + 1
+        return max(waited_for, 0)
 
     def close(self) -> None:
         """Stop every run and take no more."""
         for run in (self.warm_up, *self._runs):
             run.stop()
-        self._thread.shutdown()
+        self._threads.shutdown()
+        self._runner.close()

@@ -6,8 +6,10 @@ import hashlib
 import json
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
 from itertools import product
@@ -22,10 +24,9 @@ from nst.canvas import blended
 from nst.catalog import Dataset, Example
 from nst.config import TransferConfig
 from nst.images import ImageError, load_image, save_image
-from nst.losses import Computations
-from nst.measures import measure
 from nst.records import history_row, image_entry, run_record, save_record
-from nst.transfer import TransferError, check_images, check_layers, coarse_to_fine, cost, stylize
+from nst.runners import LostRunError, Runner
+from nst.transfer import TransferError, check_images, check_layers, coarse_to_fine, cost
 
 # The settings that a study may vary. The style's weight goes with the styles, in the columns of the contact
 # sheet; all others go with the contents, in its rows.
@@ -208,6 +209,7 @@ class Painted:
     picture: tf.Tensor
     history: Sequence[dict[str, float]]
     measures: Mapping[str, float | None]
+    attempts: int = 1  # more where its worker was lost
 
 
 class StudyFolder:
@@ -276,6 +278,8 @@ class StudyFolder:
         }
         record = run_record(planned.config, backbone, painted.history, "finished", images)
         record = {"id": identity, "measures": painted.measures, **record}
+        if painted.attempts > 1:
+            record["attempts"] = painted.attempts
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path / "runs"))
         try:
             save_image(painted.picture, unfinished / PICTURE, metadata=json.dumps(record))
@@ -348,31 +352,51 @@ class Outcome:
     new: bool = True
 
 
-def carry_out(plan: Plan, folder: StudyFolder, stop: Callable[[], bool] = lambda: False) -> Iterator[Outcome]:
-    """Make the runs that the folder lacks, one after the other, in a folder that is locked.
+def carry_out(
+    plan: Plan, folder: StudyFolder, runner: Runner, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Outcome]:
+    """Make the runs that a folder which is locked lacks, as many at once as the runner has workers.
 
-    A run that fails is taken in with its reason, and the next one is made. `stop` is asked before each
-    evaluation; the run that it ends is lost. Raises ImageError and OSError where the folder can't be written.
+    A run that fails is taken in with its reason, and the others are made. `stop` is asked before each
+    evaluation; the runs that it ends are lost. Raises RunnerError where runs can't go on at all, and
+    ImageError and OSError where the folder can't be written.
     """
-    load = lru_cache(maxsize=4)(_loaded)
-    with closing(Computations()) as shared:
-        for planned in plan:
-            if stop():
-                return
-            if folder.has(folder.id_of(planned)):
-                yield Outcome(planned, new=False)
-                continue
-            try:
-                painted = _paint(planned, load, shared, stop)
-            except (ImageError, TransferError, MemoryError, tf.errors.OpError) as error:
-                reason = reason_of(error)
-                folder.fail(planned, reason)
-                yield Outcome(planned, reason=reason)
-                continue
-            if painted is None:
-                return
-            folder.keep(planned, painted)
-            yield Outcome(planned)
+    leaving = threading.Event()
+    load = lru_cache(maxsize=4 * runner.workers)(_loaded)
+    making: set[Future[Outcome | None]] = set()
+
+    def make(planned: Planned) -> Outcome | None:
+        try:
+            painted = _paint(planned, load, runner, lambda: leaving.is_set() or stop())
+        except (ImageError, TransferError, LostRunError, MemoryError, tf.errors.OpError) as error:
+            reason = reason_of(error)
+            folder.fail(planned, reason)
+            return Outcome(planned, reason=reason)
+        if painted is None:
+            return None
+        folder.keep(planned, painted)
+        return Outcome(planned)
+
+    def ended(most: int) -> Iterator[Outcome]:
+        """Wait until at most so many are being made."""
+        nonlocal making
+        while len(making) > most:
+            done, making = wait(making, return_when=FIRST_COMPLETED)
+            yield from filter(None, (future.result() for future in done))
+
+    with ThreadPoolExecutor(runner.workers) as threads:
+        try:
+            for planned in plan:
+                yield from ended(runner.workers - 1)
+                if stop():
+                    break
+                if folder.has(folder.id_of(planned)):
+                    yield Outcome(planned, new=False)
+                    continue
+                making.add(threads.submit(make, planned))
+            yield from ended(0)
+        finally:
+            leaving.set()
 
 
 def reason_of(error: BaseException) -> str:
@@ -384,16 +408,21 @@ def reason_of(error: BaseException) -> str:
     return str(error)
 
 
-def _paint(planned: Planned, load: Load, shared: Computations, stop: Callable[[], bool]) -> Painted | None:
+def _paint(planned: Planned, load: Load, runner: Runner, stop: Callable[[], bool]) -> Painted | None:
     """That run; None where it was stopped."""
-    config, backbone = planned.config, load_backbone(planned.config.backbone)
+    config = planned.config
     content = load(planned.content.path, config.size)
     style = load(planned.style.path, round(config.size * config.style_scale))
-    history, image = [], content
-    for progress in stylize(content, style, config, backbone, stop=stop, shared=shared):
+    history: list[dict[str, float]] = []
+    image, attempts = content, 0
+    for progress in runner.paint(content, [style], config, stop=stop):
+        if progress.step == 1:
+            history, attempts = [], attempts + 1
         history.append(history_row(progress))
         image = progress.image
-    return None if stop() else judged(planned, content, style, image, history, shared)
+    if stop():
+        return None
+    return replace(judged(planned, content, style, image, history, runner), attempts=attempts)
 
 
 def judged(
@@ -402,12 +431,11 @@ def judged(
     style: tf.Tensor,
     image: tf.Tensor,
     history: Sequence[dict[str, float]],
-    shared: Computations | None = None,
+    runner: Runner,
 ) -> Painted:
     """A run with its measures, from the images it was given and the last one it made, all (1, H, W, 3)."""
-    config, backbone = planned.config, load_backbone(planned.config.backbone)
-    picture = blended(image, content, config.strength)
-    return Painted(picture, history, measure(picture, content, [style], config, backbone, shared))
+    picture = blended(image, content, planned.config.strength)
+    return Painted(picture, history, runner.measure(picture, content, [style], planned.config))
 
 
 def _loaded(path: Path, long_side: int) -> tf.Tensor:

@@ -16,9 +16,9 @@ from PIL import Image
 import app
 from nst.config import TransferConfig
 from nst.images import load_image, to_uint8
+from nst.line import Line
 from nst.presets import PRESETS
 from nst.records import restored_config
-from nst.runners import Line
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTO = EXAMPLES / "content" / "chenonceau.jpg"

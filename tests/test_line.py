@@ -3,7 +3,7 @@
 import pytest
 
 from nst.config import TransferConfig
-from nst.runners import BusyError, Line, Run
+from nst.line import BusyError, Line, Run
 from nst.transfer import coarse_to_fine, cost
 
 QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")

@@ -1,66 +1,270 @@
-"""The line in which runs wait: their order, its end, and what stays of a run that has ended."""
+"""Runs on a Ray cluster of several nodes: the same pictures as here, whatever is killed meanwhile."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
-from nst.config import TransferConfig
-from nst.runners import BusyError, Line, Run
-from nst.transfer import coarse_to_fine, cost
+from nst.catalog import Dataset, load_datasets
+from nst.config import ConfigError, TransferConfig
+from nst.line import Line, Run
+from nst.runners import Local, LostRunError, Ray, Resources, RunnerError
+from nst.study import Plan, StudyFolder, carry_out, grid
 
-QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")
-LONG = TransferConfig(size=64, iterations=1000, backbone="vgg16-hed", optimizer="adam")
+ROOT = Path(__file__).parents[1]
+SMALL = TransferConfig(size=96, iterations=30, backbone="vgg16-hed", precision="float32")
+LONG = replace(SMALL, iterations=1000, optimizer="adam")
+CORES = len(os.sched_getaffinity(0))  # other numbers of threads round differently
+LITTLE = Resources(cpus=CORES, memory=0.5)
 
 
 @pytest.fixture
-def line():
-    line = Line(places=2)
-    yield line
-    line.close()
+def cluster():
+    """A head, where one worker has room."""
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
+    head = {"num_cpus": CORES, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    assert painters() == []
 
 
-def test_runs_take_their_turn_and_leave_the_line_when_they_end(line, photo, painting):
-    first, second = (line.join(Run(photo, [painting], config)) for config in (LONG, QUICK))
-    assert (line.ahead(first), line.ahead(second)) == (0, 1)
-    with pytest.raises(BusyError, match="Too many people are waiting: please try again"):
-        line.join(Run(photo, [painting], QUICK))
-    first.stop()
-    second.future.result()
-    assert first.ended == "stopped"
-    assert second.ended == "finished"
-    assert len(second.history) == 5
-    assert line.ahead(second) == 0
-    assert line.join(Run(photo, [painting], QUICK)).future.result() is None
+@pytest.fixture
+def runner(cluster):
+    """One worker on it."""
+    with closing(Ray(cluster.address, LITTLE)) as runner:
+        assert runner.workers == 1
+        yield runner
 
 
-def test_a_run_that_waits_leaves_the_line_when_it_is_stopped(line, photo, painting):
-    first, second = (line.join(Run(photo, [painting], config)) for config in (LONG, QUICK))
-    second.stop()
-    third = line.join(Run(photo, [painting], QUICK))
-    assert line.ahead(third) == 1
-    first.stop()
-    third.future.result()
-    assert second.future.cancelled()
-    assert second.history == []
+@pytest.fixture
+def plan():
+    """Two photos like four paintings under two weights."""
+    dataset = next(dataset for dataset in load_datasets() if dataset.name == "large")
+    dataset = Dataset("views", dataset.contents, dataset.styles[:4])
+    return Plan(dataset, grid(replace(SMALL, iterations=20), {"style_weight": [10, 100]}))
 
 
-def test_a_run_ends_when_its_time_is_up(photo, painting):
-    line = Line(seconds=0)
+def processes(named):
+    """Those whose program has that in its name."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            program, *_ = (process / "cmdline").read_bytes().decode().split("\0")
+        except OSError:  # it has just ended
+            continue
+        if named in program:
+            found.append(int(process.name))
+    return found
+
+
+def painters(doing=""):
+    """The processes of workers, or of those that do that at this moment."""
+    return processes(f"ray::_Painter{doing}")
+
+
+def seconds_computed(process):
+    """The processor time that a process has had."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def kill_a_painter():
+    while not (painting := painters(".paint")):
+        time.sleep(0.01)
+    os.kill(painting[0], signal.SIGKILL)
+
+
+def records(plan, folder):
+    """What the runs were and made, by their ids."""
+    found = {}
+    for planned in plan:
+        record = folder.record(folder.id_of(planned))
+        for row in (record, *record["history"]):
+            del row["seconds"]
+        attempts = record.pop("attempts", 1)
+        assert 1 <= attempts <= 3
+        found[record["id"]] = record
+    return found
+
+
+def pictures(plan, folder):
+    from nst.images import load_image
+
+    return [load_image(folder.picture(folder.id_of(planned))).numpy() for planned in plan]
+
+
+def test_a_study_that_loses_a_worker_and_a_node_is_that_of_one_machine(cluster, plan, tmp_path, caplog):
+    nodes = [cluster.add_node(num_cpus=CORES) for _ in range(2)]
+    here, there = StudyFolder(tmp_path / "here"), StudyFolder(tmp_path / "there")
+    outcomes = []
+    with there.locked(), closing(Ray(cluster.address, LITTLE)) as runner:
+        assert runner.workers == 3
+        for outcome in carry_out(plan, there, runner):
+            outcomes.append(outcome)
+            if len(outcomes) == 2:
+                kill_a_painter()
+            if len(outcomes) == 5:
+                cluster.remove_node(nodes[0], allow_graceful=False)
+    assert [outcome.reason for outcome in outcomes] == [None] * len(plan) == [None] * 16
+    assert "A worker was lost: its run begins anew (1 of 2)." in caplog.messages
+    with here.locked(), closing(Local()) as runner:
+        assert len(list(carry_out(plan, here, runner))) == len(plan)
+    assert records(plan, here) == records(plan, there)
+    for one, other in zip(pictures(plan, here), pictures(plan, there), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_steps_and_measures_are_those_of_this_process(runner, photo, painting):
+    with closing(Local()) as local:
+        ours = list(local.paint(photo, [painting], SMALL))
+        theirs = list(runner.paint(photo, [painting], SMALL))
+        assert [replace(one, image=None, seconds=0) for one in ours] == [
+            replace(other, image=None, seconds=0) for other in theirs
+        ]
+        np.testing.assert_array_equal(ours[-1].image, theirs[-1].image)
+        np.testing.assert_allclose(ours[0].image, theirs[0].image, atol=0.1)  # a JPEG
+        arguments = ours[-1].image, photo, [painting], SMALL
+        assert runner.measure(*arguments) == local.measure(*arguments)
+
+
+def test_a_mask_and_a_start_go_along(runner, photo, painting):
+    mask = np.zeros((1, 48, 64, 1), np.float32)
+    mask[:, :, :32] = 1
+    *_, last = runner.paint(photo, [painting], replace(SMALL, size=64), mask=mask_of(mask), start=photo)
+    painted = np.abs(last.image - photo).mean(axis=(0, 1, 3))
+    assert painted[:32].mean() > 0.05
+    assert painted[34:].max() < 0.01
+
+
+def mask_of(array):
+    import tensorflow as tf
+
+    return tf.constant(array)
+
+
+@pytest.mark.parametrize("how", ["close", "stop"])
+def test_a_run_that_is_cancelled_frees_its_worker(runner, photo, painting, how):
+    asked = []
+    steps = runner.paint(photo, [painting], LONG, stop=lambda: bool(asked))
+    next(steps)
+    if how == "close":
+        steps.close()
+    else:
+        asked.append("stop")
+        assert len(list(steps)) < 500
+    assert len(list(runner.paint(photo, [painting], replace(SMALL, iterations=3)))) == 3
+    (painter,) = painters()
+    before = seconds_computed(painter)
+    time.sleep(1)
+    assert seconds_computed(painter) < before + 0.2
+
+
+def test_a_run_that_kills_its_workers_is_given_up(runner, photo, painting):
+    def killed():
+        for progress in runner.paint(photo, [painting], LONG):
+            if progress.step == 5:
+                kill_a_painter()
+
+    with pytest.raises(LostRunError, match=r"was lost 3 times: please use a smaller size\.$"):
+        killed()
+    assert len(list(runner.paint(photo, [painting], SMALL))) == 30
+
+
+def test_what_a_worker_refuses_is_refused_here(runner, photo, painting):
+    with pytest.raises(ConfigError, match="Please name layers that vgg16-hed has"):
+        list(runner.paint(photo, [painting], replace(SMALL, content_layers=("block9_conv1",))))
+    assert len(list(runner.paint(photo, [painting], SMALL))) == 30
+
+
+def test_a_visitor_sees_a_lost_run_begin_anew(runner, photo, painting):
+    line = Line(runner)
     try:
-        run = line.join(Run(photo, [painting], QUICK))
+        run = line.join(Run(photo, [painting], replace(SMALL, iterations=200)))
+        while run.progress is None or run.progress.step < 50:
+            time.sleep(0.01)
+        kill_a_painter()
         run.future.result()
-        assert run.ended == "out of time"
-        assert run.history == []
+        assert (run.ended, run.attempts) == ("finished", 2)
+        assert [row["step"] for row in run.history] == list(range(1, 201))
+        rows = [moment.row for moment in run.snapshots.moments]
+        assert rows[-1] == run.history[-1]
+        assert all(row in run.history for row in rows)
     finally:
         line.close()
 
 
-def test_the_line_knows_its_pace_from_the_warm_up_on(line, photo, painting):
-    line.warm_up.future.result()
-    assert line.warm_up.ended == "finished"
-    first = line.pace
-    assert first > 0
-    run = line.join(Run(photo, [painting], QUICK))
-    run.future.result()
-    assert line.pace == run.pace != first
-    steps = cost(coarse_to_fine(64, 5)) - cost(coarse_to_fine(64, 5), 1, 1)
-    took = run.history[-1]["seconds"] - run.history[0]["seconds"]
-    assert run.pace == pytest.approx(took / steps)
+def study(cluster, out):
+    """A study's command on that cluster, on its way."""
+    command = [sys.executable, "-m", "nst", "study", "small", "--out", out, "--ray", cluster.address]
+    settings = [
+        "--ray-cpus",
+        str(CORES),
+        "--ray-memory",
+        "0.5",
+        "--sizes",
+        "96",
+        "--iterations",
+        "400",
+        "--backbones",
+        "vgg16-hed",
+    ]
+    settings += ["--style-weight", "1", "10", "100"]
+    process = subprocess.Popen(
+        [*command, *settings], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not list(out.glob("runs/[0-9a-f]*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    return process
+
+
+def test_a_driver_that_is_killed_leaves_no_work_running(cluster, tmp_path):
+    process = study(cluster, tmp_path / "study")
+    assert painters()
+    process.kill()
+    process.communicate()
+    while painters():
+        time.sleep(0.1)
+
+
+def test_a_study_without_its_head_ends_and_goes_on_here(cluster, tmp_path):
+    out = tmp_path / "study"
+    process = study(cluster, out)
+    (head,) = processes("gcs_server")
+    os.kill(head, signal.SIGKILL)
+    _, said = process.communicate()
+    sentence = (
+        f"{out}: The Ray cluster is gone: please start it again. What had been made is there, and the same "
+        "command goes on."
+    )
+    assert sentence in said.splitlines()  # Ray has its own to say as well
+    assert "Traceback" not in said
+    assert process.returncode == 1
+    made = list(out.glob("runs/*/run.json"))
+    assert made
+    assert all(json.loads(path.read_text())["ended"] == "finished" for path in made)
+
+
+def test_where_there_is_no_cluster_or_no_room_a_sentence_says_so(cluster):
+    with pytest.raises(RunnerError, match=r"No worker fits into the Ray cluster: please ask for fewer CPUs"):
+        Ray(cluster.address, Resources(cpus=100))
+    with pytest.raises(RunnerError, match="Please give each worker CPUs"):
+        Resources(cpus=-1)
+    cluster.shutdown()
+    for address in ("127.0.0.1:9", "nowhere.invalid:6379", "ray://127.0.0.1:9", "yonder"):
+        with pytest.raises(
+            RunnerError, match=f"There is no Ray cluster at {address}: please give the address"
+        ):
+            Ray(address)

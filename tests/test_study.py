@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from nst.index import write_index
 from nst.losses import Objective
 from nst.measures import MEASURES
 from nst.records import restored_config
+from nst.runners import Local
 from nst.study import (
     Plan,
     StudyError,
@@ -61,8 +63,8 @@ def folder(tmp_path):
 
 def made(plan, folder):
     """The outcomes of a study in that folder."""
-    with folder.locked():
-        return list(carry_out(plan, folder))
+    with folder.locked(), closing(Local()) as runner:
+        return list(carry_out(plan, folder, runner))
 
 
 def names(outcomes):
@@ -265,8 +267,8 @@ def test_a_stopped_study_loses_no_more_than_the_run_in_flight(dataset, folder):
         asked.extend((folder.path / "runs").glob("[0-9a-f]*"))
         return len(asked) > 3  # in the midst of the second run
 
-    with folder.locked():
-        outcomes = list(carry_out(plan, folder, stop))
+    with folder.locked(), closing(Local()) as runner:
+        outcomes = list(carry_out(plan, folder, runner, stop))
     assert len(outcomes) == 1
     assert len(list((folder.path / "runs").iterdir())) == 1
     assert [outcome.new for outcome in made(plan, folder)] == [False, True, True, True]

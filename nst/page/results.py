@@ -16,9 +16,9 @@ from nst.animation import save_animation
 from nst.canvas import blended
 from nst.figures import loss_chart
 from nst.images import from_uint8, resize, save_image, to_uint8
+from nst.line import Run
 from nst.page.components import QUIETLY, slider, status
 from nst.records import save_losses, save_record
-from nst.runners import Run
 
 PICTURES = {"PNG with settings": ".png", "JPEG": ".jpg", "WebP": ".webp"}
 ANIMATIONS = {"The run as a film (MP4)": ".mp4", "The run as an animation (WebP)": ".webp"}

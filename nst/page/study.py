@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from nst.config import ConfigError, TransferConfig
 from nst.figures import loss_chart, palette
 from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
+from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
-from nst.runners import BusyError, Line, Run
+from nst.runners import Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
 
@@ -285,7 +286,10 @@ class StudyTab:
         if error is not None or run.ended != "finished":
             raise StudyError(reason_of(error) if error else f"The run ended early ({run.ended}).")
         assert run.progress is not None
-        painted = await asyncio.to_thread(judged, planned, content, style, run.progress.image, run.history)
+        with closing(Local()) as here:  # the line's own runner is painting for others
+            painted = await asyncio.to_thread(
+                judged, planned, content, style, run.progress.image, run.history, here
+            )
         await asyncio.to_thread(folder.keep, planned, painted)
 
     def _stop(self, request: gr.Request) -> Any:

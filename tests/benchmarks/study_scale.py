@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from nst import TransferConfig, load_image, save_image
 from nst.catalog import find_dataset
 from nst.index import write_index
+from nst.runners import Local
 from nst.study import Plan, StudyFolder, carry_out, grid
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -53,10 +54,10 @@ def measured(contents: int, styles: int) -> None:
             plan = Plan(find_dataset(str(root / "views")), configs)
             assert sum(1 for _ in plan) == contents * styles
         study = StudyFolder(root / "study")
-        with study.locked():
+        with study.locked(), closing(Local()) as runner:
             for _ in range(2):
                 with timed():
-                    assert all(outcome.reason is None for outcome in carry_out(plan, study))
+                    assert all(outcome.reason is None for outcome in carry_out(plan, study, runner))
             with timed():
                 write_index(plan, study)
         page = (study.path / "index.html").stat().st_size / 1e6

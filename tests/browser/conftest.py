@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 import app
-from nst.runners import Line
+from nst.line import Line
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
 WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}

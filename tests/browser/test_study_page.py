@@ -3,6 +3,7 @@
 import json
 import re
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from playwright.sync_api import expect
 from nst.catalog import Dataset, load_datasets
 from nst.config import TransferConfig
 from nst.index import write_index
+from nst.runners import Local
 from nst.study import Plan, StudyFolder, carry_out, grid
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -149,8 +151,8 @@ def study(tmp_path_factory):
     base = TransferConfig(size=64, iterations=3, backbone="vgg16-hed")
     plan = Plan(dataset, grid(base, {"style_weight": [10, 100]}))
     folder = StudyFolder(tmp_path_factory.mktemp("study"))
-    with folder.locked():
-        for _ in carry_out(plan, folder):
+    with folder.locked(), closing(Local()) as runner:
+        for _ in carry_out(plan, folder, runner):
             pass
         write_index(plan, folder)
     return folder
