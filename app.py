@@ -48,7 +48,7 @@ from nst.page.settings import PAGE_SIZE, Settings
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
-from nst.runners import LostRunError, RunnerError, add_options, runner_of
+from nst.runners import Job, LostRunError, RunnerError, add_options, runner_of
 from nst.transfer import (
     Progress,
     TransferError,
@@ -455,7 +455,7 @@ class Page:
             check_images(len(styles), config, mask)
             if picture is not None:
                 check_start(picture, content)
-            run = Run(content, styles, config, mask=mask, start=picture, entries=entries)
+            run = Run(Job(content, styles, config, mask, picture), entries)
             return self.line.join(run), content
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error

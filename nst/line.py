@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
 from nst.records import history_row, run_record
-from nst.runners import Local, Runner
+from nst.runners import Job, Local, Runner
 from nst.snapshots import Snapshots
 from nst.transfer import Progress, TransferError, cost
 
@@ -24,20 +24,11 @@ class BusyError(RuntimeError):
 class Run:
     """One stylization on its way; `progress`, `history` and `snapshots` grow while it runs, and stay.
 
-    The images are those of stylize(); `entries` is what its record says of them (see run_record).
+    `entries` is what its record says of the job's images (see run_record).
     """
 
-    def __init__(
-        self,
-        content: tf.Tensor,
-        styles: Sequence[tf.Tensor],
-        config: TransferConfig,
-        *,
-        mask: tf.Tensor | None = None,
-        start: tf.Tensor | None = None,
-        entries: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.config = config
+    def __init__(self, job: Job, entries: Mapping[str, Any] | None = None) -> None:
+        self.config = job.config
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
         self.attempts = 0  # more than one where its worker was lost
@@ -47,8 +38,10 @@ class Run:
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
         self._entries = entries or {}
         # In 8 bits, as they were read: paintings of a large scale wait in the line with many others.
-        self._images = [None if image is None else to_uint8(image) for image in (content, start, *styles)]
-        self._mask = mask
+        self._images = [
+            None if image is None else to_uint8(image) for image in (job.content, job.start, *job.styles)
+        ]
+        self._mask = job.mask
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -67,9 +60,7 @@ class Run:
             return self._stopping.is_set() or time.monotonic() > deadline
 
         try:
-            for progress in runner.paint(
-                content, styles, self.config, mask=self._mask, start=start, stop=stop
-            ):
+            for progress in runner.paint(Job(content, styles, self.config, self._mask, start), stop):
                 if progress.step == 1:
                     self.attempts += 1
                     self.history, self.snapshots = [], Snapshots()
@@ -118,7 +109,7 @@ class Line:
         self._changing = threading.Lock()
         self._threads = ThreadPoolExecutor(self._runner.workers)
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
-        self.warm_up = self._begin(Run(noise, [noise**2], TransferConfig(size=128, iterations=8)))
+        self.warm_up = self._begin(Run(Job(noise, [noise**2], TransferConfig(size=128, iterations=8))))
 
     def join(self, run: Run) -> Run:
         """Put a run at the end of the line. Raises BusyError where the line is full."""

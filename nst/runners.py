@@ -48,31 +48,31 @@ class LostRunError(RuntimeError):
     """A run whose workers were lost again and again; one plain sentence that says what to do."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a run is made from, as in stylize(): images (1, H, W, 3), a mask (1, h, w, 1), and its config."""
+
+    content: tf.Tensor
+    styles: Sequence[tf.Tensor]
+    config: TransferConfig
+    mask: tf.Tensor | None = None
+    start: tf.Tensor | None = None
+
+
 class Runner(Protocol):
     """Where runs happen, `workers` of them at a time, each followed by a thread of its own."""
 
     workers: int
 
-    def paint(
-        self,
-        content: tf.Tensor,
-        styles: Sequence[tf.Tensor],
-        config: TransferConfig,
-        *,
-        mask: tf.Tensor | None = None,
-        start: tf.Tensor | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Progress]:
+    def paint(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """As stylize(). Some steps may share the picture of the first of them; the last has its own.
 
         A run whose worker is lost begins anew, with step 1. Raises RunnerError and LostRunError besides.
         """
         ...
 
-    def measure(
-        self, picture: tf.Tensor, content: tf.Tensor, styles: Sequence[tf.Tensor], config: TransferConfig
-    ) -> dict[str, float | None]:
-        """As nst.measures.measure(). Raises RunnerError and LostRunError besides."""
+    def measure(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
+        """As nst.measures.measure(), of what that job became. Raises RunnerError and LostRunError besides."""
         ...
 
     def close(self) -> None:
@@ -88,24 +88,15 @@ class Local:
     def __init__(self) -> None:
         self._shared = Computations()
 
-    def paint(
-        self,
-        content: tf.Tensor,
-        styles: Sequence[tf.Tensor],
-        config: TransferConfig,
-        *,
-        mask: tf.Tensor | None = None,
-        start: tf.Tensor | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Progress]:
+    def paint(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """As Runner.paint()."""
-        return stylize(content, styles, config, mask=mask, start=start, stop=stop, shared=self._shared)
+        images = {"mask": job.mask, "start": job.start}
+        return stylize(job.content, job.styles, job.config, **images, stop=stop, shared=self._shared)
 
-    def measure(
-        self, picture: tf.Tensor, content: tf.Tensor, styles: Sequence[tf.Tensor], config: TransferConfig
-    ) -> dict[str, float | None]:
+    def measure(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
         """As Runner.measure()."""
-        return measure(picture, content, styles, config, load_backbone(config.backbone), self._shared)
+        backbone = load_backbone(job.config.backbone)
+        return measure(picture, job.content, job.styles, job.config, backbone, self._shared)
 
     def close(self) -> None:
         """Give back the sessions' threads and memory."""
@@ -125,7 +116,8 @@ class Resources:
             raise RunnerError("Please give each worker CPUs, GPUs and memory of 0 or more.")
 
 
-Step = tuple[Mapping[str, Any], npt.NDArray[np.float32] | bytes | None]  # fields of its Progress, picture
+Pixels = npt.NDArray[np.float32]
+Step = tuple[Mapping[str, Any], Pixels | bytes | None]  # the fields of its Progress, and its picture
 
 
 class _Painter:
@@ -143,10 +135,7 @@ class _Painter:
         run: str,
         config: TransferConfig,
         digest: str,
-        content: npt.NDArray[np.float32],
-        mask: npt.NDArray[np.float32] | None,
-        start: npt.NDArray[np.float32] | None,
-        *styles: npt.NDArray[np.float32],
+        *images: Pixels | None,
     ) -> Iterator[list[Step] | str]:
         """The steps, a few at a time, with a JPEG now and then, and with its pixels the last.
 
@@ -156,15 +145,7 @@ class _Painter:
             raise RunnerError(
                 f"A worker has other weights of {config.backbone}: please give all machines the same file."
             )
-        given = [None if image is None else tf.constant(image) for image in (mask, start)]
-        steps = self._local.paint(
-            tf.constant(content),
-            [tf.constant(style) for style in styles],
-            config,
-            mask=given[0],
-            start=given[1],
-            stop=lambda: run in self._ended,
-        )
+        steps = self._local.paint(_job(config, *images), stop=lambda: run in self._ended)
         last, reason = None, None
         waiting: list[Step] = []
         sent = shown = -np.inf
@@ -193,15 +174,16 @@ class _Painter:
         self._ended.add(run)
 
     def measure(
-        self,
-        picture: npt.NDArray[np.float32],
-        config: TransferConfig,
-        content: npt.NDArray[np.float32],
-        *styles: npt.NDArray[np.float32],
+        self, picture: Pixels, config: TransferConfig, *images: Pixels | None
     ) -> dict[str, float | None]:
         """As Runner.measure()."""
-        photo, *paintings = map(tf.constant, (content, *styles))
-        return self._local.measure(tf.constant(picture), photo, paintings, config)
+        return self._local.measure(tf.constant(picture), _job(config, *images))
+
+
+def _job(config: TransferConfig, *images: Pixels | None) -> Job:
+    """The job of these images: content, mask, start and styles."""
+    content, mask, start, *styles = (None if image is None else tf.constant(image) for image in images)
+    return Job(content, styles, config, mask, start)
 
 
 def _about(progress: Progress) -> dict[str, Any]:
@@ -285,20 +267,11 @@ class Ray:
         for _ in range(self.workers):
             self._start_worker()
 
-    def paint(
-        self,
-        content: tf.Tensor,
-        styles: Sequence[tf.Tensor],
-        config: TransferConfig,
-        *,
-        mask: tf.Tensor | None = None,
-        start: tf.Tensor | None = None,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> Iterator[Progress]:
+    def paint(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """As Runner.paint()."""
-        backbone = load_backbone(config.backbone)
-        config = replace(config, backbone=backbone.name, precision=resolve_precision(config.precision))
-        given = [self._put(image) for image in (content, mask, start, *styles)]
+        backbone = load_backbone(job.config.backbone)
+        precision = resolve_precision(job.config.precision)
+        config, given = replace(job.config, backbone=backbone.name, precision=precision), self._put_all(job)
         for attempt in range(RETRIES + 1):
             try:
                 with self._worker(stop) as worker:
@@ -340,15 +313,13 @@ class Ray:
             if not over:  # whoever followed it has gone, or the worker has
                 worker.stop.options(concurrency_group="control").remote(run)
 
-    def measure(
-        self, picture: tf.Tensor, content: tf.Tensor, styles: Sequence[tf.Tensor], config: TransferConfig
-    ) -> dict[str, float | None]:
+    def measure(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
         """As Runner.measure()."""
-        given = [self._put(image) for image in (content, *styles)]
+        given = self._put_all(job)
         for attempt in range(RETRIES + 1):
             try:
                 with self._worker() as worker:
-                    answer = worker.measure.remote(picture.numpy(), config, *given)
+                    answer = worker.measure.remote(picture.numpy(), job.config, *given)
                     while not self._ready([answer]):
                         pass
                     return dict(self._get(answer))
@@ -438,6 +409,9 @@ class Ray:
             raise error.cause from error
         except exceptions.RayError as error:
             raise RunnerError(LOST) from error
+
+    def _put_all(self, job: Job) -> list[Any]:
+        return [self._put(image) for image in (job.content, job.mask, job.start, *job.styles)]
 
     def _put(self, image: tf.Tensor | None) -> Any:
         """The image in the cluster's object store, put there once for the runs that follow each other."""

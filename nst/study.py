@@ -25,7 +25,7 @@ from nst.catalog import Dataset, Example
 from nst.config import TransferConfig
 from nst.images import ImageError, load_image, save_image
 from nst.records import history_row, image_entry, run_record, save_record
-from nst.runners import LostRunError, Runner
+from nst.runners import Job, LostRunError, Runner
 from nst.transfer import TransferError, check_images, check_layers, coarse_to_fine, cost
 
 # The settings that a study may vary. The style's weight goes with the styles, in the columns of the contact
@@ -413,29 +413,23 @@ def _paint(planned: Planned, load: Load, runner: Runner, stop: Callable[[], bool
     config = planned.config
     content = load(planned.content.path, config.size)
     style = load(planned.style.path, round(config.size * config.style_scale))
+    job = Job(content, [style], config)
     history: list[dict[str, float]] = []
     image, attempts = content, 0
-    for progress in runner.paint(content, [style], config, stop=stop):
+    for progress in runner.paint(job, stop):
         if progress.step == 1:
             history, attempts = [], attempts + 1
         history.append(history_row(progress))
         image = progress.image
     if stop():
         return None
-    return replace(judged(planned, content, style, image, history, runner), attempts=attempts)
+    return replace(judged(job, image, history, runner), attempts=attempts)
 
 
-def judged(
-    planned: Planned,
-    content: tf.Tensor,
-    style: tf.Tensor,
-    image: tf.Tensor,
-    history: Sequence[dict[str, float]],
-    runner: Runner,
-) -> Painted:
-    """A run with its measures, from the images it was given and the last one it made, all (1, H, W, 3)."""
-    picture = blended(image, content, planned.config.strength)
-    return Painted(picture, history, runner.measure(picture, content, [style], planned.config))
+def judged(job: Job, image: tf.Tensor, history: Sequence[dict[str, float]], runner: Runner) -> Painted:
+    """A run with its measures, from its job and the last image (1, H, W, 3) that it made."""
+    picture = blended(image, job.content, job.config.strength)
+    return Painted(picture, history, runner.measure(picture, job))
 
 
 def _loaded(path: Path, long_side: int) -> tf.Tensor:

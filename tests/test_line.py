@@ -4,6 +4,7 @@ import pytest
 
 from nst.config import TransferConfig
 from nst.line import BusyError, Line, Run
+from nst.runners import Job
 from nst.transfer import coarse_to_fine, cost
 
 QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")
@@ -18,23 +19,23 @@ def line():
 
 
 def test_runs_take_their_turn_and_leave_the_line_when_they_end(line, photo, painting):
-    first, second = (line.join(Run(photo, [painting], config)) for config in (LONG, QUICK))
+    first, second = (line.join(Run(Job(photo, [painting], config))) for config in (LONG, QUICK))
     assert (line.ahead(first), line.ahead(second)) == (0, 1)
     with pytest.raises(BusyError, match="Too many people are waiting: please try again"):
-        line.join(Run(photo, [painting], QUICK))
+        line.join(Run(Job(photo, [painting], QUICK)))
     first.stop()
     second.future.result()
     assert first.ended == "stopped"
     assert second.ended == "finished"
     assert len(second.history) == 5
     assert line.ahead(second) == 0
-    assert line.join(Run(photo, [painting], QUICK)).future.result() is None
+    assert line.join(Run(Job(photo, [painting], QUICK))).future.result() is None
 
 
 def test_a_run_that_waits_leaves_the_line_when_it_is_stopped(line, photo, painting):
-    first, second = (line.join(Run(photo, [painting], config)) for config in (LONG, QUICK))
+    first, second = (line.join(Run(Job(photo, [painting], config))) for config in (LONG, QUICK))
     second.stop()
-    third = line.join(Run(photo, [painting], QUICK))
+    third = line.join(Run(Job(photo, [painting], QUICK)))
     assert line.ahead(third) == 1
     first.stop()
     third.future.result()
@@ -45,7 +46,7 @@ def test_a_run_that_waits_leaves_the_line_when_it_is_stopped(line, photo, painti
 def test_a_run_ends_when_its_time_is_up(photo, painting):
     line = Line(seconds=0)
     try:
-        run = line.join(Run(photo, [painting], QUICK))
+        run = line.join(Run(Job(photo, [painting], QUICK)))
         run.future.result()
         assert run.ended == "out of time"
         assert run.history == []
@@ -58,7 +59,7 @@ def test_the_line_knows_its_pace_from_the_warm_up_on(line, photo, painting):
     assert line.warm_up.ended == "finished"
     first = line.pace
     assert first > 0
-    run = line.join(Run(photo, [painting], QUICK))
+    run = line.join(Run(Job(photo, [painting], QUICK)))
     run.future.result()
     assert line.pace == run.pace != first
     steps = cost(coarse_to_fine(64, 5)) - cost(coarse_to_fine(64, 5), 1, 1)

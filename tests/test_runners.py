@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from nst.catalog import Dataset, load_datasets
 from nst.config import ConfigError, TransferConfig
 from nst.line import Line, Run
-from nst.runners import Local, LostRunError, Ray, Resources, RunnerError
+from nst.runners import Job, Local, LostRunError, Ray, Resources, RunnerError
 from nst.study import Plan, StudyFolder, carry_out, grid
 
 ROOT = Path(__file__).parents[1]
@@ -128,21 +128,21 @@ def test_a_study_that_loses_a_worker_and_a_node_is_that_of_one_machine(cluster, 
 
 def test_steps_and_measures_are_those_of_this_process(runner, photo, painting):
     with closing(Local()) as local:
-        ours = list(local.paint(photo, [painting], SMALL))
-        theirs = list(runner.paint(photo, [painting], SMALL))
+        ours = list(local.paint(Job(photo, [painting], SMALL)))
+        theirs = list(runner.paint(Job(photo, [painting], SMALL)))
         assert [replace(one, image=None, seconds=0) for one in ours] == [
             replace(other, image=None, seconds=0) for other in theirs
         ]
         np.testing.assert_array_equal(ours[-1].image, theirs[-1].image)
         np.testing.assert_allclose(ours[0].image, theirs[0].image, atol=0.1)  # a JPEG
-        arguments = ours[-1].image, photo, [painting], SMALL
+        arguments = ours[-1].image, Job(photo, [painting], SMALL)
         assert runner.measure(*arguments) == local.measure(*arguments)
 
 
 def test_a_mask_and_a_start_go_along(runner, photo, painting):
     mask = np.zeros((1, 48, 64, 1), np.float32)
     mask[:, :, :32] = 1
-    *_, last = runner.paint(photo, [painting], replace(SMALL, size=64), mask=mask_of(mask), start=photo)
+    *_, last = runner.paint(Job(photo, [painting], replace(SMALL, size=64), mask_of(mask), photo))
     painted = np.abs(last.image - photo).mean(axis=(0, 1, 3))
     assert painted[:32].mean() > 0.05
     assert painted[34:].max() < 0.01
@@ -157,14 +157,14 @@ def mask_of(array):
 @pytest.mark.parametrize("how", ["close", "stop"])
 def test_a_run_that_is_cancelled_frees_its_worker(runner, photo, painting, how):
     asked = []
-    steps = runner.paint(photo, [painting], LONG, stop=lambda: bool(asked))
+    steps = runner.paint(Job(photo, [painting], LONG), stop=lambda: bool(asked))
     next(steps)
     if how == "close":
         steps.close()
     else:
         asked.append("stop")
         assert len(list(steps)) < 500
-    assert len(list(runner.paint(photo, [painting], replace(SMALL, iterations=3)))) == 3
+    assert len(list(runner.paint(Job(photo, [painting], replace(SMALL, iterations=3))))) == 3
     (painter,) = painters()
     before = seconds_computed(painter)
     time.sleep(1)
@@ -173,25 +173,25 @@ def test_a_run_that_is_cancelled_frees_its_worker(runner, photo, painting, how):
 
 def test_a_run_that_kills_its_workers_is_given_up(runner, photo, painting):
     def killed():
-        for progress in runner.paint(photo, [painting], LONG):
+        for progress in runner.paint(Job(photo, [painting], LONG)):
             if progress.step == 5:
                 kill_a_painter()
 
     with pytest.raises(LostRunError, match=r"was lost 3 times: please use a smaller size\.$"):
         killed()
-    assert len(list(runner.paint(photo, [painting], SMALL))) == 30
+    assert len(list(runner.paint(Job(photo, [painting], SMALL)))) == 30
 
 
 def test_what_a_worker_refuses_is_refused_here(runner, photo, painting):
     with pytest.raises(ConfigError, match="Please name layers that vgg16-hed has"):
-        list(runner.paint(photo, [painting], replace(SMALL, content_layers=("block9_conv1",))))
-    assert len(list(runner.paint(photo, [painting], SMALL))) == 30
+        list(runner.paint(Job(photo, [painting], replace(SMALL, content_layers=("block9_conv1",)))))
+    assert len(list(runner.paint(Job(photo, [painting], SMALL)))) == 30
 
 
 def test_a_visitor_sees_a_lost_run_begin_anew(runner, photo, painting):
     line = Line(runner)
     try:
-        run = line.join(Run(photo, [painting], replace(SMALL, iterations=200)))
+        run = line.join(Run(Job(photo, [painting], replace(SMALL, iterations=200))))
         while run.progress is None or run.progress.step < 50:
             time.sleep(0.01)
         kill_a_painter()

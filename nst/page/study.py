@@ -22,7 +22,7 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
-from nst.runners import Local
+from nst.runners import Job, Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
 
@@ -261,9 +261,10 @@ class StudyTab:
             await asyncio.to_thread(load_image, example.path, long_side=config.size)
             for example in (planned.content, planned.style)
         ]
+        job = Job(content, [style], config)
         while not stopping.is_set():
             try:
-                run = self._line.join(Run(content, [style], config))
+                run = self._line.join(Run(job))
                 break
             except BusyError:
                 await asyncio.sleep(WAITING_SECONDS)
@@ -287,9 +288,7 @@ class StudyTab:
             raise StudyError(reason_of(error) if error else f"The run ended early ({run.ended}).")
         assert run.progress is not None
         with closing(Local()) as here:  # the line's own runner is painting for others
-            painted = await asyncio.to_thread(
-                judged, planned, content, style, run.progress.image, run.history, here
-            )
+            painted = await asyncio.to_thread(judged, job, run.progress.image, run.history, here)
         await asyncio.to_thread(folder.keep, planned, painted)
 
     def _stop(self, request: gr.Request) -> Any:
