@@ -25,6 +25,7 @@ import gradio as gr
 import tensorflow as tf
 from gradio.data_classes import FileData
 
+from nst import limits, runners
 from nst.backbones import WeightsError
 from nst.canvas import blended, luminance
 from nst.catalog import CatalogError, Dataset, Example, load_datasets, made_beforehand
@@ -44,11 +45,11 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish
-from nst.page.settings import PAGE_SIZE, Settings
+from nst.page.settings import LIMITED, Settings
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
-from nst.runners import Job, LostRunError, RunnerError, add_options, runner_of
+from nst.runners import Job, LostRunError, RunnerError
 from nst.transfer import (
     Progress,
     TransferError,
@@ -112,7 +113,7 @@ class Page:
                     with gr.Column(scale=5, min_width=320):
                         self._panes()
                         self._examples()
-                        self.settings = Settings()
+                        self.settings = Settings(self.line.limits)
                     with gr.Column(scale=7, min_width=320, elem_id="results"):
                         self._results()
                 with gr.Tab("Study", id="study"):
@@ -262,7 +263,7 @@ class Page:
         except ConfigError as error:
             raise gr.Error(str(error), print_exception=False) from error
         files = {"content": content, "styles": [style, *paintings], "mask": mask}
-        run, photo = await self._join(files, settings, start)
+        run, photo = await self._join(request, files, settings, start)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             yield {
@@ -330,7 +331,7 @@ class Page:
         if not isinstance(more_styles, list | tuple):
             raise gr.Error("Please give more styles as a list of files.", print_exception=False)
         files = {"content": content, "styles": [style, *more_styles], "mask": mask, "start": start}
-        run, photo = await self._join(files, settings, preset=preset)
+        run, photo = await self._join(request, files, settings, preset=preset)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             while not run.future.done():
@@ -424,6 +425,7 @@ class Page:
 
     async def _join(
         self,
+        request: gr.Request,
         files: dict[str, Any],
         settings: dict[str, Any],
         start: Loaded | None = None,
@@ -432,10 +434,10 @@ class Page:
         """Read the images and put their run into the line; every bad input ends here."""
         try:
             config = on_preset(preset, TransferConfig(**settings))
-            if config.size > PAGE_SIZE:
-                raise ConfigError(
-                    f"Please set the size to {PAGE_SIZE} at most: larger pictures are for the command line."
-                )
+            for name in LIMITED:
+                most = getattr(self.line.limits, name)
+                if getattr(config, name) > most:
+                    raise ConfigError(f"Please set {name} to {most} at most: more is for the command line.")
             content, content_entry = await self._read(files["content"], "photo", config.size)
             entries: dict[str, Any] = {"content": content_entry, "styles": []}
             styles = []
@@ -456,7 +458,7 @@ class Page:
             if picture is not None:
                 check_start(picture, content)
             run = Run(Job(content, styles, config, mask, picture), entries)
-            return self.line.join(run), content
+            return self.line.join(run, request.client.host if request.client else None), content
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -599,6 +601,7 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
         footer_links=["api"],
         **options,
     )
+    page.app.add_api_route("/health", line.state)
     return page
 
 
@@ -606,15 +609,22 @@ def main() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
     parser.add_argument("--share", action="store_true", default=None, help="give it a public link as well")
-    add_options(parser)
+    parser.add_argument("--auth", metavar="NAME:PASSWORD", help="let nobody in without them (or: NST_AUTH)")
+    limits.add_options(parser)
+    runners.add_options(parser)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(message)s")
+    logger.setLevel(logging.INFO)
+    name, _, password = (arguments.auth or os.environ.get("NST_AUTH", "")).partition(":")
+    if bool(name) != bool(password):
+        sys.exit("Please give --auth a name and a password, with a colon between them.")
     try:
-        line = Line(runner_of(arguments))
-    except RunnerError as error:
+        line = Line(limits=limits.limits_of(arguments), runner=runners.runner_of(arguments))
+    except (ConfigError, RunnerError) as error:
         sys.exit(str(error))
     try:
-        page = launch(line, share=arguments.share, quiet=True, prevent_thread_lock=True)
+        options = {"share": arguments.share, "auth": (name, password) if name else None}
+        page = launch(line, **options, quiet=True, prevent_thread_lock=True)
         print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
         page.block_thread()
     except (CatalogError, ImageError) as error:

@@ -1,5 +1,6 @@
 """The line in which the page's runs wait for a worker, and what is known of each."""
 
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -11,10 +12,13 @@ import tensorflow as tf
 from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
+from nst.limits import Limits
 from nst.records import history_row, run_record
 from nst.runners import Job, Local, Runner
 from nst.snapshots import Snapshots
 from nst.transfer import Progress, TransferError, cost
+
+logger = logging.getLogger("nst")
 
 
 class BusyError(RuntimeError):
@@ -96,14 +100,13 @@ class Run:
 class Line:
     """Runs first come, first served, as many at once as the runner has workers.
 
-    At most `places` runs are in the line, each for at most `seconds`. Before the first of them, `warm_up`
-    loads the default backbone and traces the objective.
+    Before the first of them, `warm_up` loads the default backbone and traces the objective.
     """
 
-    def __init__(self, runner: Runner | None = None, *, places: int = 20, seconds: float = 1800) -> None:
+    def __init__(self, runner: Runner | None = None, limits: Limits = Limits()) -> None:
         self._runner = runner or Local()
-        self._places = places
-        self._seconds = seconds
+        self.limits = limits
+        self._joined: dict[str, list[float]] = {}  # when visitors' runs did so, in the last minute
         self._runs: list[Run] = []  # that have not ended
         self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
         self._changing = threading.Lock()
@@ -111,12 +114,19 @@ class Line:
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
         self.warm_up = self._begin(Run(Job(noise, [noise**2], TransferConfig(size=128, iterations=8))))
 
-    def join(self, run: Run) -> Run:
-        """Put a run at the end of the line. Raises BusyError where the line is full."""
+    def join(self, run: Run, visitor: str | None = None) -> Run:
+        """Put a run at the end of the line. Raises BusyError where that, or the visitor's minute, is full."""
         with self._changing:
+            now = time.monotonic()
+            recent = {who: [then for then in times if now < then + 60] for who, times in self._joined.items()}
+            self._joined = {who: times for who, times in recent.items() if times}
+            if visitor and len(self._joined.get(visitor, ())) >= self.limits.per_minute:
+                raise BusyError("That was quick: please wait a minute before the next picture.")
             self._runs = [run for run in self._runs if not run.future.cancelled()]
-            if len(self._runs) >= self._places:
+            if len(self._runs) >= self.limits.places:
                 raise BusyError("Too many people are waiting: please try again in a few minutes.")
+            if visitor:
+                self._joined.setdefault(visitor, []).append(now)
             self._runs.append(self._begin(run))
         return run
 
@@ -126,8 +136,16 @@ class Line:
 
     def _carry_out(self, run: Run) -> None:
         try:
-            run.paint(self._runner, self._seconds)
+            run.paint(self._runner, self.limits.seconds)
         finally:
+            logger.info(
+                "%s: %d px, %d of %d steps, %.1f s",
+                run.ended,
+                run.config.size,
+                len(run.history),
+                run.config.iterations,
+                run.history[-1]["seconds"] if run.history else 0,
+            )
             self.pace = run.pace or self.pace
             with self._changing:  # whoever follows the run has it still; here it would stay in memory
                 self._runs = [other for other in self._runs if other is not run]
@@ -138,6 +156,15 @@ class Line:
         earlier = runs[: runs.index(run)] if run in runs else []
         waited_for = sum(not other.future.cancelled() for other in earlier) - self._runner.workers + 1
         return max(waited_for, 0)
+
+    def state(self) -> dict[str, Any]:
+        """Whether it is starting, ready or busy, and how many runs are being painted and are waiting."""
+        runs = sum(not run.future.cancelled() for run in self._runs)
+        painted = min(runs, self._runner.workers)
+        word = "busy" if painted == self._runner.workers else "ready"
+        if not self.warm_up.future.done():
+            word = "starting"
+        return {"state": word, "painted": painted, "waiting": runs - painted, "places": self.limits.places}
 
     def close(self) -> None:
         """Stop every run and take no more."""

@@ -16,6 +16,7 @@ from PIL import Image
 import app
 from nst.config import TransferConfig
 from nst.images import load_image, to_uint8
+from nst.limits import Limits
 from nst.line import Line
 from nst.presets import PRESETS
 from nst.records import restored_config
@@ -195,7 +196,7 @@ BAD_SETTINGS = [
     ("style_layers", ["block1_conv1"] * 2),
     ("content_layers", {"block4_conv2": -1}),
     ("content_layers", "block4_conv2"),
-    ("size", app.PAGE_SIZE + 1),
+    ("size", Limits().size + 1),
     ("style_blend", [1, 2]),
     ("style_blend", [0]),
     ("style_blend", [-1]),

@@ -10,17 +10,19 @@ from PIL import Image
 from nst.backbones import LAYERS
 from nst.config import MAX_STYLES, TransferConfig, parse_layers
 from nst.images import ImageError, load_image, to_uint8
+from nst.limits import Limits
 from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
 from nst.presets import PRESETS
 from nst.records import RecordError, restored_config
 
-PAGE_SIZE = 1536  # pixels; larger pictures are for the command line
+LIMITED = ("size", "iterations")
 
 
 class Settings:
     """The controls, in the order of `inputs`, and the way from their values to settings and back."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         with gr.Group():
             self.preset = gr.Dropdown(
                 [(name.replace("-", " ").capitalize(), name) for name in PRESETS],
@@ -38,8 +40,8 @@ class Settings:
                     label="Style weight β",
                     info=sentence("style_weight"),
                 ),
-                "iterations": slider("iterations", "Iterations", 1),
-                "size": slider("size", "Size", 32, maximum=PAGE_SIZE),
+                "iterations": slider("iterations", "Iterations", 1, maximum=limits.iterations),
+                "size": slider("size", "Size", 32, maximum=limits.size),
             }
         with gr.Accordion("Strokes and colours", open=False):
             self.controls |= {
@@ -142,34 +144,35 @@ class Settings:
             for name in self.controls
             if any(getattr(other, name) != getattr(DEFAULTS, name) for other in PRESETS.values())
         }
-        return [_shown(config, name) if name in about else gr.skip() for name in self.controls]
+        return [self._shown(config, name) if name in about else gr.skip() for name in self.controls]
 
     def _restore(self, path: str) -> dict[Any, Any]:
         try:
             config = restored_config(path)
         except (RecordError, ImageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
-        if config.size > PAGE_SIZE:
-            gr.Info(
-                f"Every setting is as it was for that picture, but the size: here {PAGE_SIZE} is the most."
-            )
-        else:
-            gr.Info("Every setting is as it was for that picture.")
+        lowered = [
+            f"{name}: here {getattr(self._limits, name)} is the most"
+            for name in LIMITED
+            if getattr(config, name) > getattr(self._limits, name)
+        ]
+        but = f", but for {' and '.join(lowered)}" if lowered else ""
+        gr.Info(f"Every setting is as it was for that picture{but}.")
         return self.restored(config)
 
     def restored(self, config: TransferConfig) -> dict[Any, Any]:
         """The updates that show every setting as it is in `config`."""
         weights = [*config.style_blend, *[1.0] * MAX_STYLES][:MAX_STYLES]
-        controls = {control: _shown(config, name) for name, control in self.controls.items()}
+        controls = {control: self._shown(config, name) for name, control in self.controls.items()}
         return controls | dict(zip(self.weights, weights, strict=True))
 
-
-def _shown(config: TransferConfig, name: str) -> Any:
-    """A setting as its control has it."""
-    value = getattr(config, name)
-    if name.endswith("_layers"):
-        return [f"{layer}:{value[layer]:g}" for layer in value] if isinstance(value, dict) else list(value)
-    return min(value, PAGE_SIZE) if name == "size" else value
+    def _shown(self, config: TransferConfig, name: str) -> Any:
+        """A setting as its control has it."""
+        value = getattr(config, name)
+        if name.endswith("_layers"):
+            explicit = isinstance(value, dict)
+            return [f"{layer}:{value[layer]:g}" for layer in value] if explicit else list(value)
+        return min(value, getattr(self._limits, name)) if name in LIMITED else value
 
 
 def _editor(photo: str | None) -> Any:

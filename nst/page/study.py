@@ -2,7 +2,6 @@
 
 import asyncio
 import html
-import os
 import re
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
@@ -28,6 +27,7 @@ from nst.transfer import coarse_to_fine, cost
 
 OWN = "My own images"
 SIZE = 256  # pixels; a study is for comparing, and so it starts small
+LONG_SIDE = "Long side in pixels"
 THUMBNAIL = 240  # pixels
 MOST_WEIGHTS = 40
 WAITING_SECONDS = 2  # for a place in a line that is full
@@ -38,11 +38,6 @@ element.addEventListener('click', ({target}) => {
     if (chosen) trigger('click', {run: Number(chosen.dataset.run)});
 });
 """
-
-
-def most_runs() -> int:
-    """How many runs at the default settings a study may be worth: NST_STUDY_RUNS, or 40."""
-    return int(os.environ.get("NST_STUDY_RUNS") or 40)
 
 
 @dataclass
@@ -91,6 +86,7 @@ class StudyTab:
                 self.legend = gr.HTML()
 
     def _controls(self) -> None:
+        limits = self._line.limits
         with gr.Group():
             self.dataset = gr.Radio([*self._datasets, OWN], value=next(iter(self._datasets)), label="Dataset")
             with gr.Row(visible=False) as self.own:
@@ -106,8 +102,8 @@ class StudyTab:
             self.style_weights = gr.Textbox(
                 "10, 100, 1000", label="Style weights β", info="Every α is combined with every β"
             )
-            self.size = slider("size", "Size", 32, maximum=1024, value=SIZE, info="Long side in pixels")
-            self.iterations = slider("iterations", "Iterations", 1)
+            self.size = slider("size", "Size", 32, maximum=min(1024, limits.size), value=SIZE, info=LONG_SIDE)
+            self.iterations = slider("iterations", "Iterations", 1, maximum=limits.iterations)
         self.extent = gr.Markdown(elem_id="extent")
         with gr.Row(elem_id="study-actions"):
             self.start = gr.Button("Start", variant="primary", scale=3, min_width=80)
@@ -183,9 +179,10 @@ class StudyTab:
         base = TransferConfig(size=size, iterations=iterations)  # type: ignore[arg-type]  # it checks them
         plan = Plan(dataset, grid(base, axes), None)
         usual = cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
-        if plan.cost > most_runs() * usual:
+        most = self._line.limits.study
+        if plan.cost > most * usual:
             raise ConfigError(
-                f"Please make the study smaller: it may take as long as {most_runs()} pictures with the "
+                f"Please make the study smaller: it may take as long as {most} pictures with the "
                 f"default settings, and this one would take as long as {plan.cost / usual:.0f}."
             )
         return plan

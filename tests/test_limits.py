@@ -1,0 +1,116 @@
+"""What the page allows: from flags and the environment, and what a visitor is told at the end of it."""
+
+import argparse
+import re
+
+import pytest
+import requests
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from test_app import PAINTING, PHOTO
+
+import app
+from nst.config import ConfigError, TransferConfig
+from nst.limits import PUBLIC, Limits, add_options, limits_of
+from nst.line import BusyError, Line, Run
+from nst.runners import Job
+
+NOBODY = {"painted": 0, "waiting": 0, "places": 3}
+QUICK = TransferConfig(size=32, iterations=1, backbone="vgg16-hed")
+
+
+def limits(*flags, **environment):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return limits_of(parser.parse_args(flags), environment)
+
+
+def test_options_come_before_the_environment_and_that_before_the_defaults():
+    assert limits() == Limits()
+    assert limits("--public") == limits(NST_PUBLIC="1") == PUBLIC != Limits()
+    assert limits(NST_PUBLIC="0") == Limits()
+    assert limits("--public", "--max-size", "768", NST_MAX_SIZE="512", NST_MAX_PLACES="3").size == 768
+    assert limits("--public", "--max-size", "768", NST_MAX_SIZE="512", NST_MAX_PLACES="3").places == 3
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "many", "1.5", "4097", "²"])
+def test_a_limit_out_of_range_gets_one_plain_sentence(given):
+    with pytest.raises(ConfigError, match=r"^Please set --max-size to a whole number from 32 to 4,096\.$"):
+        limits("--max-size=" + given)
+    with pytest.raises(ConfigError, match=r"^Please set --max-size to"):
+        limits(NST_MAX_SIZE=given)
+
+
+def test_one_visitor_in_a_hurry_waits_and_another_does_not(photo, painting):
+    line = Line(limits=Limits(per_minute=2))
+    try:
+        for _ in range(2):
+            line.join(Run(Job(photo, [painting], QUICK)), "here").future.result()
+        with pytest.raises(
+            BusyError, match=r"^That was quick: please wait a minute before the next picture\.$"
+        ):
+            line.join(Run(Job(photo, [painting], QUICK)), "here")
+        line.join(Run(Job(photo, [painting], QUICK)), "there").future.result()
+        line.join(Run(Job(photo, [painting], QUICK))).future.result()
+    finally:
+        line.close()
+
+
+@pytest.mark.parametrize("name", ["size", "iterations"])
+def test_a_public_page_refuses_what_is_too_much_for_it(name):
+    line = Line(limits=PUBLIC)
+    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+    try:
+        most = getattr(PUBLIC, name)
+        sliders = [
+            component["props"]
+            for component in page.config["components"]
+            if component["type"] == "slider" and component["props"]["label"].lower() == name
+        ]
+        assert [slider["maximum"] for slider in sliders] == [most, most]
+        client = Client(page.local_url, verbose=False)
+        with pytest.raises(AppError, match=re.escape(f"Please set {name} to {most} at most")):
+            client.predict(handle_file(PHOTO), handle_file(PAINTING), **{name: most + 1}, api_name="/stylize")
+    finally:
+        line.close()
+        page.close()
+
+
+def test_health_says_how_long_the_line_is(photo, painting):
+    line = Line(limits=Limits(places=3))
+    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+
+    def health():
+        return requests.get(f"{page.local_url}health").json()
+
+    try:
+        assert health() in ({"state": state, **NOBODY} for state in ("starting", "ready"))
+        line.warm_up.future.result()
+        assert health() == {"state": "ready", **NOBODY}
+        long = TransferConfig(size=64, iterations=1000, optimizer="adam", backbone="vgg16-hed")
+        runs = [line.join(Run(Job(photo, [painting], config))) for config in (long, QUICK)]
+        assert health() == {"state": "busy", "painted": 1, "waiting": 1, "places": 3}
+        runs[0].stop()
+        runs[1].future.result()
+        while line.ahead(runs[1]) or health()["state"] == "busy":
+            pass
+        assert health() == {"state": "ready", **NOBODY}
+    finally:
+        line.close()
+        page.close()
+
+
+def test_with_a_password_nobody_gets_in_without_it():
+    line = Line()
+    page = app.launch(line, prevent_thread_lock=True, quiet=True, auth=("painter", "blue"))
+    try:
+        assert requests.get(f"{page.local_url}config").status_code == 401
+        with pytest.raises(ValueError, match="Could not login"):
+            Client(page.local_url, verbose=False, auth=("painter", "red"))
+        client = Client(page.local_url, verbose=False, auth=("painter", "blue"))
+        files = handle_file(PHOTO), handle_file(PAINTING)
+        _, record = client.predict(*files, size=32, iterations=1, api_name="/stylize")
+        assert record["ended"] == "finished"
+    finally:
+        line.close()
+        page.close()
