@@ -60,7 +60,7 @@ from nst.transfer import (
     seconds_left,
 )
 
-KEPT_SECONDS = 86400  # how long visitors' pictures stay on the server
+CLEARED_SECONDS = 600  # how often what visitors have left is looked through
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
@@ -102,7 +102,8 @@ class Page:
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
-        with gr.Blocks(title="Neural style transfer", delete_cache=(3600, KEPT_SECONDS)) as page:
+        cache = CLEARED_SECONDS, self.line.limits.kept
+        with gr.Blocks(title="Neural style transfer", delete_cache=cache) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
@@ -519,12 +520,12 @@ class Page:
         return {**done, self.backbone_note: _backbone_note(run)}
 
     def _folder(self) -> Path:
-        """A new folder for one run's files, where Gradio serves them; those older than a day are deleted."""
+        """A new folder for one run's files, where Gradio serves them; older ones are deleted."""
         runs = Path(self.content.GRADIO_CACHE, "runs")
         runs.mkdir(parents=True, exist_ok=True)
         for folder in runs.iterdir():
             with contextlib.suppress(FileNotFoundError):  # another run may be deleting it as well
-                if time.time() - folder.stat().st_mtime > KEPT_SECONDS:
+                if time.time() - folder.stat().st_mtime > self.line.limits.kept:
                     shutil.rmtree(folder, ignore_errors=True)
         return Path(tempfile.mkdtemp(dir=runs))
 

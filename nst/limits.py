@@ -25,6 +25,7 @@ class Limits:
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
     iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
     per_minute: int = _limit(1000, "runs that one visitor may start in a minute")
+    kept: int = _limit(86_400, "seconds that uploads and pictures stay on the server", low=60)
     study: int = _limit(40, "pictures with the default settings that a study may be worth")
 
     def __post_init__(self) -> None:
@@ -36,7 +37,9 @@ class Limits:
                 raise ConfigError(f"Please set {flag} to a whole number from {low:,} to {high:,}.")
 
 
-PUBLIC = Limits(places=12, seconds=300, size=1024, iterations=300, per_minute=6, study=6)  # two cores
+PUBLIC = Limits(
+    places=12, seconds=300, size=1024, iterations=300, per_minute=6, kept=3600, study=6
+)  # two cores
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -137,6 +137,9 @@ class Line:
     def _carry_out(self, run: Run) -> None:
         try:
             run.paint(self._runner, self.limits.seconds)
+        except Exception:
+            run.ended = "failed"
+            raise
         finally:
             logger.info(
                 "%s: %d px, %d of %d steps, %.1f s",

@@ -248,15 +248,17 @@ def _levels(
             first_step += level.steps
 
 
-def _start(image: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> tf.Tensor:
-    """What a level starts from: noise or the guide, and after a smaller level the `image` that it made.
-
-    That is enlarged, with the fine detail of the guide that the smaller size couldn't hold.
-    """
-    if image is None and config.init == "noise":
+def _start(picture: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> tf.Tensor:
+    """What a level starts from: the picture of the level before, or else noise or the guide."""
+    if picture is not None:
+        return _handed_up(picture, guide)
+    if config.init == "noise":
         return tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
-    if image is None:
-        return guide
+    return guide
+
+
+def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> tf.Tensor:
+    """`image` at the size of `guide`, with the fine detail of `guide` that the smaller size couldn't hold."""
     small, large = image.shape[1:3], guide.shape[1:3]
     return resize(image, *large) + guide - resize(resize(guide, *small), *large)
 

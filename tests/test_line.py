@@ -1,8 +1,11 @@
 """The line in which runs wait: their order, its end, and what stays of a run that has ended."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
-from nst.config import TransferConfig
+from nst.config import ConfigError, TransferConfig
 from nst.limits import Limits
 from nst.line import BusyError, Line, Run
 from nst.runners import Job
@@ -66,3 +69,15 @@ def test_the_line_knows_its_pace_from_the_warm_up_on(line, photo, painting):
     steps = cost(coarse_to_fine(64, 5)) - cost(coarse_to_fine(64, 5), 1, 1)
     took = run.history[-1]["seconds"] - run.history[0]["seconds"]
     assert run.pace == pytest.approx(took / steps)
+
+
+def test_a_run_leaves_one_line_in_the_log(line, photo, painting, caplog):
+    caplog.set_level("INFO", "nst")
+    line.warm_up.future.result()
+    broken = replace(QUICK, content_layers=("block9_conv1",))
+    runs = [line.join(Run(Job(photo, [painting], config))) for config in (QUICK, broken)]
+    with pytest.raises(ConfigError):
+        runs[1].future.result()
+    done, failed = caplog.messages[-2:]
+    assert re.fullmatch(r"finished: 64 px, 5 of 5 steps, \d+\.\d s", done)
+    assert failed == "failed: 64 px, 0 of 5 steps, 0.0 s"
