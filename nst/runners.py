@@ -337,22 +337,35 @@ class Ray:
 
     @contextmanager
     def _worker(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Any]:
-        """A worker that is ready, for oneself; None where `stop` came first. One that is lost is replaced."""
-        while (worker := self._idle_worker()) is None:
-            if stop():
-                yield None
-                return
-            time.sleep(ASKED_SECONDS)
-        try:
-            yield worker
-        except self._ray.exceptions.RayActorError:
-            with self._changing:
-                self._start_worker()
-            raise
-        except BaseException:
+        """A worker that answers, for oneself; None where `stop` came first. One that is lost is replaced."""
+        while not stop():
+            worker = self._idle_worker()
+            if worker is None:
+                time.sleep(ASKED_SECONDS)
+                continue
+            try:
+                answer = worker.ready.remote()  # it may have been lost since it was idle
+                while not self._ready([answer]):
+                    pass
+                self._get(answer)
+            except self._ray.exceptions.RayActorError:
+                self._replace()
+                continue
+            try:
+                yield worker
+            except self._ray.exceptions.RayActorError:
+                self._replace()
+                raise
+            except BaseException:
+                self._give_back(worker)
+                raise
             self._give_back(worker)
-            raise
-        self._give_back(worker)
+            return
+        yield None
+
+    def _replace(self) -> None:
+        with self._changing:
+            self._start_worker()
 
     def _give_back(self, worker: Any) -> None:
         with self._changing:

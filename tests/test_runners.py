@@ -182,6 +182,15 @@ def test_a_run_that_kills_its_workers_is_given_up(runner, photo, painting):
     assert len(list(runner.paint(Job(photo, [painting], SMALL)))) == 30
 
 
+def test_a_worker_that_is_lost_while_idle_is_replaced_without_a_word(runner, photo, painting, caplog):
+    job = Job(photo, [painting], SMALL)
+    assert len(list(runner.paint(job))) == 30
+    for painter in painters():
+        os.kill(painter, signal.SIGKILL)
+    assert len(list(runner.paint(job))) == 30
+    assert caplog.messages == []
+
+
 def test_what_a_worker_refuses_is_refused_here(runner, photo, painting):
     with pytest.raises(ConfigError, match="Please name layers that vgg16-hed has"):
         list(runner.paint(Job(photo, [painting], replace(SMALL, content_layers=("block9_conv1",)))))
