@@ -37,7 +37,7 @@ def cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
-    assert painters() == []
+    assert gone(painters)
 
 
 @pytest.fixture
@@ -72,6 +72,15 @@ def processes(named):
 def painters(doing=""):
     """The processes of workers, or of those that do that at this moment."""
     return processes(f"ray::_Painter{doing}")
+
+
+def gone(which):
+    """Whether there are none of those processes any more, or soon will be."""
+    for _ in range(600):
+        if not which():
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def seconds_computed(process):
@@ -244,8 +253,7 @@ def test_a_driver_that_is_killed_leaves_no_work_running(cluster, tmp_path):
     assert painters()
     process.kill()
     process.communicate()
-    while painters():
-        time.sleep(0.1)
+    assert gone(painters)
 
 
 def test_a_study_without_its_head_ends_and_goes_on_here(cluster, tmp_path):
