@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import tensorflow as tf
 from ray.cluster_utils import Cluster
 
 from nst.catalog import Dataset, load_datasets
 from nst.config import ConfigError, TransferConfig
+from nst.images import load_image
 from nst.line import Line, Run
 from nst.runners import Job, Local, LostRunError, Ray, Resources, RunnerError
 from nst.study import Plan, StudyFolder, carry_out, grid
@@ -109,8 +111,6 @@ def records(plan, folder):
 
 
 def pictures(plan, folder):
-    from nst.images import load_image
-
     return [load_image(folder.picture(folder.id_of(planned))).numpy() for planned in plan]
 
 
@@ -151,16 +151,10 @@ def test_steps_and_measures_are_those_of_this_process(runner, photo, painting):
 def test_a_mask_and_a_start_go_along(runner, photo, painting):
     mask = np.zeros((1, 48, 64, 1), np.float32)
     mask[:, :, :32] = 1
-    *_, last = runner.paint(Job(photo, [painting], replace(SMALL, size=64), mask_of(mask), photo))
+    *_, last = runner.paint(Job(photo, [painting], replace(SMALL, size=64), tf.constant(mask), photo))
     painted = np.abs(last.image - photo).mean(axis=(0, 1, 3))
     assert painted[:32].mean() > 0.05
     assert painted[34:].max() < 0.01
-
-
-def mask_of(array):
-    import tensorflow as tf
-
-    return tf.constant(array)
 
 
 @pytest.mark.parametrize("how", ["close", "stop"])
@@ -226,21 +220,14 @@ def test_a_visitor_sees_a_lost_run_begin_anew(runner, photo, painting):
 def study(cluster, out):
     """A study's command on that cluster, on its way."""
     command = [sys.executable, "-m", "nst", "study", "small", "--out", out, "--ray", cluster.address]
-    settings = [
-        "--ray-cpus",
-        str(CORES),
-        "--ray-memory",
-        "0.5",
-        "--sizes",
-        "96",
-        "--iterations",
-        "400",
-        "--backbones",
-        "vgg16-hed",
-    ]
-    settings += ["--style-weight", "1", "10", "100"]
+    settings = f"--ray-cpus {CORES} --ray-memory 0.5 --sizes 96 --iterations 400 --backbones vgg16-hed"
+    weights = ["--style-weight", "1", "10", "100"]
     process = subprocess.Popen(
-        [*command, *settings], cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, *settings.split(), *weights],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not list(out.glob("runs/[0-9a-f]*")):
         assert process.poll() is None, process.stderr.read()
@@ -256,7 +243,7 @@ def test_a_driver_that_is_killed_leaves_no_work_running(cluster, tmp_path):
     assert gone(painters)
 
 
-def test_a_study_without_its_head_ends_and_goes_on_here(cluster, tmp_path):
+def test_a_study_without_its_head_ends_in_a_sentence_with_what_is_finished(cluster, tmp_path):
     out = tmp_path / "study"
     process = study(cluster, out)
     (head,) = processes("gcs_server")
