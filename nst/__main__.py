@@ -211,6 +211,7 @@ def _stylize(arguments: argparse.Namespace) -> None:
     over_photo = partial(nst.canvas.blended, photo=content, strength=config.strength)
     pressed: list[int] = []
     steps = nst.stylize(content, styles, config, mask=mask, start=start, stop=lambda: bool(pressed))
+    del styles  # those of a large picture take memory that it needs
     backbone = nst.load_backbone(config.backbone)  # once more: the one that the steps are made with
     progress, history, snapshots, failure = None, [], nst.snapshots.Snapshots(), None
     with _ctrl_c(pressed):

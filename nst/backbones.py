@@ -124,6 +124,12 @@ class Backbone:
             x = activations[layer] = tf.nn.relu(x)
         return {layer: activations[layer] for layer in wanted}
 
+    @property
+    def dtype(self) -> tf.DType:
+        """What it computes in."""
+        kernel, _ = self.weights[self.layers[0]]
+        return kernel.dtype
+
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of the weights, in order."""

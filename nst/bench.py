@@ -133,7 +133,7 @@ def _watched(task: Task, watch: Watch) -> Evaluate:
         image = tf.reshape(tf.constant(point, tf.float32), task.content.shape)
         losses, gradient = objective(image, targets)
         watch.see(image, objective.evaluations)
-        return losses.total, gradient.numpy().ravel()
+        return losses.total, gradient.ravel()
 
     return evaluate
 
@@ -433,7 +433,7 @@ def _one_step(task: Task) -> tuple[float, float]:
     def evaluate(point: npt.NDArray[np.float32]) -> _Timed:
         began = time.perf_counter()
         losses, gradient = objective(tf.reshape(point, task.content.shape), targets)
-        timed = _Timed(losses.total, gradient.numpy().ravel())
+        timed = _Timed(losses.total, gradient.ravel())
         seconds.append(time.perf_counter() - began)
         return timed
 

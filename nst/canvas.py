@@ -1,12 +1,16 @@
 """What a picture may become: its pixels in range, and the photo's where a mask or its colours are kept."""
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from nst.images import resize
 
+Array = npt.NDArray[np.float32]
+
 # A sigmoid keeps the pixels in range while they are optimised, so that the picture people get is the one that
 # was optimised. Its headroom lets black and white be reached, and is less than half an 8-bit step.
-_HEADROOM = 0.0019
+_HEADROOM = np.float32(0.0019)
 
 
 def luminance(image: tf.Tensor) -> tf.Tensor:
@@ -30,29 +34,58 @@ class Canvas:
 
     def __init__(self, photo: tf.Tensor, mask: tf.Tensor | None, *, keep_colors: bool) -> None:
         self._keep_colors = keep_colors
-        own = luminance(photo) if keep_colors else photo
-        self._colors = photo - own if keep_colors else tf.zeros([1, 1, 1, 1])
-        low = -tf.reduce_min(self._colors, axis=3, keepdims=True)
-        high = 1 - tf.reduce_max(self._colors, axis=3, keepdims=True)
+        own = np.asarray(luminance(photo) if keep_colors else photo)
+        self._colors = np.asarray(photo) - own if keep_colors else np.zeros([1, 1, 1, 1], np.float32)
+        low = -self._colors.min(axis=3, keepdims=True)
+        high = 1 - self._colors.max(axis=3, keepdims=True)
         if mask is not None:
-            low, high = own + mask * (low - own), own + mask * (high - own)
+            low, high = own + np.asarray(mask) * (low - own), own + np.asarray(mask) * (high - own)
         self._low, self._span = low, high - low
 
-    def image(self, numbers: tf.Tensor) -> tf.Tensor:
+    def image(self, numbers: Array) -> Array:
         """What the network reads, (1, H, W, 3), for numbers shaped as those of `numbers_of`."""
-        own = self._low + self._span * (tf.sigmoid(numbers) * (1 + 2 * _HEADROOM) - _HEADROOM)
-        return tf.repeat(own, 3, axis=3) if self._keep_colors else own
+        own = _sigmoid(numbers)
+        own *= 1 + 2 * _HEADROOM
+        own -= _HEADROOM
+        own *= self._span
+        own += self._low
+        return np.repeat(own, 3, axis=3) if self._keep_colors else own
 
-    def picture(self, image: tf.Tensor) -> tf.Tensor:
+    def slope(self, numbers: Array, gradient: Array) -> Array:
+        """The gradient with respect to the numbers of what has `gradient` (1, H, W, 3) at their image."""
+        share = _sigmoid(numbers)
+        for row in share[0]:  # without a second array of that size
+            row *= 1 - row
+        share *= (1 + 2 * _HEADROOM) * self._span
+        with np.errstate(invalid="ignore"):  # whoever asked sees that it isn't finite
+            share *= gradient.sum(axis=3, keepdims=True) if self._keep_colors else gradient
+        return share
+
+    def picture(self, image: Array) -> tf.Tensor:
         """What people see where the network reads `image`: both (1, H, W, 3), the one in [0, 1]."""
-        return tf.clip_by_value(image + self._colors, 0, 1)
+        seen = image + self._colors
+        return tf.constant(np.clip(seen, 0, 1, out=seen))
 
-    def numbers_of(self, picture: tf.Tensor) -> tf.Tensor:
+    def numbers_of(self, picture: tf.Tensor | Array) -> Array:
         """The numbers (1, H, W, 3), or (1, H, W, 1) for luminance, that come nearest to `picture`."""
-        own = luminance(picture) if self._keep_colors else picture
-        share = (tf.math.divide_no_nan(own - self._low, self._span) + _HEADROOM) / (1 + 2 * _HEADROOM)
-        share = tf.clip_by_value(share, _HEADROOM / 2, 1 - _HEADROOM / 2)
-        return tf.math.log(share / (1 - share))
+        own = luminance(tf.constant(picture)) if self._keep_colors else picture
+        share: Array = np.asarray(own) - self._low
+        np.divide(share, self._span, out=share, where=self._span != 0)
+        share += _HEADROOM
+        share /= 1 + 2 * _HEADROOM
+        np.clip(share, _HEADROOM / 2, 1 - _HEADROOM / 2, out=share)
+        share /= 1 - share
+        np.log(share, out=share)
+        return share
+
+
+def _sigmoid(numbers: Array) -> Array:
+    """1 / (1 + exp(-numbers)), in one array: those of a large picture are large."""
+    share = np.negative(numbers)
+    with np.errstate(over="ignore"):  # infinity is right
+        np.exp(share, out=share)
+    share += 1
+    return np.reciprocal(share, out=share)
 
 
 def blended(picture: tf.Tensor, photo: tf.Tensor, strength: float) -> tf.Tensor:

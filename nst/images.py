@@ -144,7 +144,7 @@ def from_uint8(pixels: np.ndarray) -> tf.Tensor:
     """Turn 8-bit sRGB pixels (H, W, 3) into an image (1, H, W, 3)."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
-    return tf.cast(pixels[np.newaxis], tf.float32) / 255.0
+    return tf.constant(pixels[np.newaxis] / np.float32(255))
 
 
 def to_uint8(image: tf.Tensor) -> np.ndarray:
@@ -168,6 +168,8 @@ def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
     Nothing is clipped: signed detail passes through, and sharp edges overshoot a little.
     """
+    if image.shape[1:3] == (height, width):  # TensorFlow would make a copy
+        return image
     return tf.image.resize(image, (height, width), method="lanczos3", antialias=True)
 
 

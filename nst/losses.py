@@ -101,7 +101,7 @@ class Region:
 class Targets:
     """What the content and the style images ask for, layer by layer, and how much each layer counts."""
 
-    content: dict[str, Array]  # {layer: features (1, h, w, c)}
+    content: dict[str, npt.NDArray[Any]]  # {layer: features (1, h, w, c)}, in the network's precision
     style: dict[str, Array]  # {layer: Gram matrices, one a region (r, c, c)}
     content_factors: dict[str, Array]  # {layer: ()}
     style_factors: dict[str, Array]  # {layer: (r,)}
@@ -133,7 +133,7 @@ class Objective:
         tv_weight: float,
         pooling: str,
         whole_pixels: int = 1024 * 1024,
-        tile_side: int = 768,
+        tile_side: int = 512,
         shared: "Computations | None" = None,
         before_tile: Callable[[], None] = lambda: None,
     ) -> None:
@@ -177,30 +177,30 @@ class Objective:
             guides=guides,
         )
 
-    def __call__(self, image: tf.Tensor, targets: Targets) -> tuple[Losses, tf.Tensor]:
+    def __call__(self, image: tf.Tensor | Array, targets: Targets) -> tuple[Losses, Array]:
         """The losses of `image` (1, H, W, 3) and the gradient of the total with respect to its pixels."""
         self.evaluations += 1
         gradient = np.zeros(image.shape, np.float32)
         for tile, (values, part) in self._evaluated("losses_and_gradient", image, targets):
             losses = Losses(*values.tolist())  # the same for each
             gradient[:, *tile.outer] += part
-        return losses, tf.constant(gradient)
+        return losses, gradient
 
-    def losses(self, image: tf.Tensor, targets: Targets) -> Losses:
+    def losses(self, image: tf.Tensor | Array, targets: Targets) -> Losses:
         """The losses of `image` (1, H, W, 3) alone, at less than half the cost."""
         _, values = next(self._evaluated("losses", image, targets))
         return Losses(*values.tolist())
 
-    def _features(self, image: tf.Tensor, guided: int) -> dict[str, Array]:
+    def _features(self, image: tf.Tensor, guided: int) -> dict[str, npt.NDArray[Any]]:
         """{layer: (1, h, w, c)} of the content layers."""
         height, width = image.shape[1:3]
-        features: dict[str, Array] = {}
+        features: dict[str, npt.NDArray[Any]] = {}
         for tile, parts in self._computed("features", image, guided):
             for layer, part in parts.items():
                 pixels = stride(layer)
                 if layer not in features:
                     shape = 1, height // pixels, width // pixels, part.shape[-1]
-                    features[layer] = np.empty(shape, np.float32)
+                    features[layer] = np.empty(shape, part.dtype)
                 features[layer][:, *tile.core_at(pixels)] = part
         return features
 
@@ -223,29 +223,29 @@ class Objective:
                 grams[layer] = grams.get(layer, 0) + part
         return grams
 
-    def _evaluated(self, what: str, image: tf.Tensor, targets: Targets) -> Iterator[tuple[Tile, Any]]:
+    def _evaluated(self, what: str, image: tf.Tensor | Array, targets: Targets) -> Iterator[tuple[Tile, Any]]:
         """That output of each tile, which knows what the other tiles add to the losses."""
         guided = len(next(iter(targets.guides.values()))) if targets.guides else 0
         if self._is_whole(image):
             return self._computed(what, image, guided, targets)
-        own = [sums for _, sums in self._computed("sums", image, guided, targets)]
-        total = tf.nest.map_structure(lambda *parts: np.sum(parts, axis=0), *own)
-        others = (tf.nest.map_structure(np.subtract, total, sums) for sums in own)
-        return self._computed(what, image, guided, targets, others)
+        sums: Any = None
+        for _, own in self._computed("sums", image, guided, targets):
+            sums = own if sums is None else tf.nest.map_structure(np.add, sums, own)
+        return self._computed(what, image, guided, targets, sums)
 
     def _computed(
         self,
         what: str,
-        image: tf.Tensor,
+        image: tf.Tensor | Array,
         guided: int,
         targets: Targets | None = None,
-        others: Iterator[Any] | None = None,
+        sums: Any = None,
     ) -> Iterator[tuple[Tile, Any]]:
         """That output of `_trace` for each tile of `image`; a small image is one tile."""
         height, width = image.shape[1:3]
         whole = self._is_whole(image)
         compute = self._computations.of(self._backbone, *self._traced_for, guided, whole)
-        pixels = image.numpy()
+        pixels = np.asarray(image)
         side = max(height, width) if whole else self._tile_side
         reach = self._backbone.reach({*self._content_layers, *self._style_layers})
         for tile in tiles(height, width, side, reach):
@@ -265,11 +265,11 @@ class Objective:
                 }
                 if targets.guides:
                     given["guides"] = _cut(targets.guides, tile)
-            if others is not None:
-                given["others"] = next(others)
+            if sums is not None:
+                given["sums"] = sums
             yield tile, compute(what, given)
 
-    def _is_whole(self, image: tf.Tensor) -> bool:
+    def _is_whole(self, image: tf.Tensor | Array) -> bool:
         height, width = image.shape[1:3]
         return bool(height * width <= self._whole_pixels)
 
@@ -287,8 +287,11 @@ def _guide(masks: tf.Tensor, layer: str) -> Array:
     return guide
 
 
-def _energy(target: Array) -> float:
-    return float(np.vdot(target, target)) / target.size
+def _energy(target: npt.NDArray[Any]) -> float:
+    parts = np.array_split(target.ravel(), 1 + target.size // 2**20)  # a copy of a large one would be large
+    return (
+        sum(float(np.vdot(part, part)) for part in (part.astype(np.float32) for part in parts)) / target.size
+    )
 
 
 def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
@@ -316,6 +319,8 @@ class Computations:
     def of(self, *traced_for: Any) -> "_Computation":
         """The session for these arguments of `_trace`."""
         if traced_for not in self._sessions:
+            if not traced_for[-1]:
+                self.close()  # of a large picture, whose tiles need the memory
             self._sessions[traced_for] = _Computation(_trace(*traced_for))
         return self._sessions[traced_for]
 
@@ -390,7 +395,7 @@ def _trace(
     tensor = tf.TensorSpec
     signature: dict[str, Any] = {
         "image": tensor([1, None, None, 3]),
-        "content": {layer: tensor([1, None, None, None]) for layer in content_layers},
+        "content": {layer: tensor([1, None, None, None], backbone.dtype) for layer in content_layers},
         "style": {layer: tensor([None, None, None]) for layer in style_layers},
         "content_factors": {layer: tensor([]) for layer in content_layers},
         "style_factors": {layer: tensor([None]) for layer in style_layers},
@@ -401,7 +406,7 @@ def _trace(
     if not whole:
         signature["core"] = tensor([4], tf.int32)  # as in Tile.box
         signature["size"] = tensor([2], tf.int32)  # height and width of the whole image
-        signature["others"] = {  # "sums" over the other tiles
+        signature["sums"] = {  # over all tiles
             "content": {layer: tensor([]) for layer in content_layers},
             "style": {layer: tensor([None, None, None]) for layer in style_layers},
             "tv": tensor([]),
@@ -434,7 +439,7 @@ def _trace(
                 layer: core(activation, layer)
                 for layer, activation in backbone(image, layers, pooling).items()
             }
-            features = {layer: tf.cast(activations[layer], tf.float32) for layer in content_layers}
+            features = {layer: activations[layer] for layer in content_layers}
             grams = {
                 layer: share(activations[layer], layer) * gram_matrix(activations[layer])
                 for layer in style_layers
@@ -442,7 +447,12 @@ def _trace(
             sums = {
                 "content": {
                     layer: share(features[layer], layer)
-                    * tf.reduce_mean(tf.square(features[layer] - given["content"][layer]))
+                    * tf.reduce_mean(
+                        tf.square(
+                            tf.cast(features[layer], tf.float32)
+                            - tf.cast(given["content"][layer], tf.float32)
+                        )
+                    )
                     for layer in content_layers
                 },
                 "style": {
@@ -461,7 +471,11 @@ def _trace(
                 if whole
                 else _share_of_variation(image, given["core"], *tf.unstack(given["size"])),
             }
-            total_sums = sums if whole else tf.nest.map_structure(tf.add, sums, given["others"])
+            total_sums = sums
+            if not whole:  # those of all tiles, which vary as this tile's own do
+                total_sums = tf.nest.map_structure(
+                    lambda of_all, own: of_all + (own - tf.stop_gradient(own)), given["sums"], sums
+                )
             content = tf.add_n(
                 [given["content_factors"][layer] * total_sums["content"][layer] for layer in content_layers]
             )

@@ -56,7 +56,8 @@ class LBFGS(_Optimizer[E]):
     2013); it treats a non-finite loss as one that is too high. Where a fall of the loss is lost in its
     rounding, the slope says instead whether it is one (Hager and Zhang 2005, eq. 4.1), for up to 10 steps
     without a lower loss. `step_size` is the root mean square of the first update's coordinates; later updates
-    find their own length. `memory` is how many are remembered, or fewer where they take over half a gigabyte.
+    find their own length. `memory` is how many are remembered, or fewer where they take over a quarter of a
+    gigabyte.
     """
 
     ROUNDING = 3e-4  # of the loss, relative, where the network computes in bfloat16
@@ -66,7 +67,7 @@ class LBFGS(_Optimizer[E]):
         self, evaluate: Callable[[Vector], E], start: Vector, *, step_size: float = 0.1, memory: int = 8
     ) -> None:
         super().__init__(evaluate, start, step_size)
-        memory = min(memory, max(2, 2**29 // (2 * start.nbytes)))
+        memory = min(memory, max(1, 2**28 // (2 * start.nbytes)))
         # The last `memory` updates s and changes of the gradient y, written round and round (rows not written
         # yet take up no memory); their products with the present gradient, and with each other.
         self._pairs = np.empty((memory, 2, start.size), np.float32)

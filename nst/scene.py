@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
 from nst.canvas import Canvas, in_grey
@@ -59,17 +60,14 @@ def scene_of(
         regions = (Region(styles, blend, mask),)
         if config.mask_mode == "styles":
             regions = Region(styles[:1], (1.0,), mask), Region(styles[1:], (1.0,), 1 - mask)
-    guide = read
+    guide = np.array(read)
     for region in regions:
-        shares = (weight / sum(region.blend) for weight in region.blend)
-        moved = tf.add_n(
-            [
-                share * (match_colors(read, style) - read)
-                for style, share in zip(region.styles, shares, strict=True)
-            ]
-        )
-        guide += moved if region.mask is None else region.mask * moved
-    return Scene(photo, read, guide, regions)
+        for style, weight in zip(region.styles, region.blend, strict=True):
+            moved = np.array(match_colors(read, style))
+            moved -= read
+            moved *= weight / sum(region.blend) * (1 if region.mask is None else region.mask)
+            guide += moved
+    return Scene(photo, read, tf.constant(guide), regions)
 
 
 def _fitted(image: tf.Tensor, long_side: int) -> tf.Tensor:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from nst.backbones import Backbone, load_backbone
-from nst.canvas import Canvas
+from nst.canvas import Array, Canvas
 from nst.config import MAX_STYLES, ConfigError, TransferConfig
 from nst.images import fitted_size, resize
 from nst.losses import Computations, Losses, Objective, Targets
@@ -154,7 +155,8 @@ def stylize(
         check_start(start, content)
     backbone = backbone or load_backbone(config.backbone)
     check_layers(config, backbone)
-    return _levels(partial(scene_of, content, styles, mask, config), start, config, backbone, stop, shared)
+    set_scenes = partial(_scenes, content, styles, mask, config)
+    return _levels(set_scenes, start, config, backbone, stop, shared)
 
 
 def check_layers(config: TransferConfig, backbone: Backbone) -> None:
@@ -198,8 +200,19 @@ def check_start(start: tf.Tensor, content: tf.Tensor) -> None:
         )
 
 
+def _scenes(
+    content: tf.Tensor,
+    styles: Sequence[tf.Tensor],
+    mask: tf.Tensor | None,
+    config: TransferConfig,
+    schedule: Sequence[Level],
+) -> list[Scene]:
+    scene = scene_of(content, styles, mask, config)
+    return [scene.at(level.size) for level in schedule]
+
+
 def _levels(
-    set_scene: Callable[[], Scene],
+    set_scenes: Callable[[Sequence[Level]], list[Scene]],
     picture: tf.Tensor | None,
     config: TransferConfig,
     backbone: Backbone,
@@ -210,7 +223,8 @@ def _levels(
     schedule = coarse_to_fine(
         config.size, config.iterations, 0 if picture is None else max(picture.shape[1:3])
     )
-    scene, progress, first_step = set_scene(), None, 1
+    scenes, progress, first_step = set_scenes(schedule), None, 1
+    del set_scenes  # Large pictures need the memory: nothing is held for longer than it is used.
 
     def check() -> None:
         if stop():
@@ -218,16 +232,9 @@ def _levels(
 
     with suppress(_StoppedError), closing(objective_of(config, backbone, shared, check)) as objective:
         for number, level in enumerate(schedule, start=1):
-            here = scene.at(level.size)
-            targets = objective.targets(here.read, *here.regions)
-            canvas = here.canvas(config)
-            numbers = canvas.numbers_of(_start(picture, here.guide, config))
-            evaluate = partial(_evaluate, objective, targets, canvas, check)
+            painted = _painted(objective, scenes.pop(0), picture, level.steps, config, check)
             try:
-                for step, evaluation in enumerate(
-                    _descend(evaluate, numbers, level.steps, config), start=first_step
-                ):
-                    picture = canvas.picture(evaluation.image)
+                for step, (losses, picture) in enumerate(painted, start=first_step):
                     progress = Progress(
                         schedule=schedule,
                         level=number,
@@ -235,7 +242,7 @@ def _levels(
                         step=step,
                         steps=config.iterations,
                         evaluations=objective.evaluations,
-                        losses=evaluation.losses,
+                        losses=losses,
                         seconds=time.perf_counter() - began,
                         image=picture,
                     )
@@ -248,26 +255,45 @@ def _levels(
             first_step += level.steps
 
 
-def _start(picture: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> tf.Tensor:
+def _painted(
+    objective: Objective,
+    scene: Scene,
+    picture: tf.Tensor | None,
+    steps: int,
+    config: TransferConfig,
+    check: Callable[[], None],
+) -> Iterator[tuple[Losses, tf.Tensor]]:
+    """The losses and the picture after each step of one level; `picture` is that of the level before."""
+    canvas, targets = scene.canvas(config), objective.targets(scene.read, *scene.regions)
+    start = canvas.numbers_of(_start(picture, scene.guide, config))
+    descent = _descend(partial(_evaluate, objective, targets, canvas, check), start, steps, config)
+    del scene, picture, start
+    for losses, numbers in descent:
+        yield losses, canvas.picture(canvas.image(numbers))
+
+
+def _start(picture: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> Array:
     """What a level starts from: the picture of the level before, or else noise or the guide."""
     if picture is not None:
         return _handed_up(picture, guide)
     if config.init == "noise":
-        return tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
-    return guide
+        guide = tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
+    return np.asarray(guide)
 
 
-def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> tf.Tensor:
+def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> Array:
     """`image` at the size of `guide`, with the fine detail of `guide` that the smaller size couldn't hold."""
     small, large = image.shape[1:3], guide.shape[1:3]
-    return resize(image, *large) + guide - resize(resize(guide, *small), *large)
+    handed_up = np.array(guide)
+    handed_up -= resize(resize(guide, *small), *large)
+    handed_up += resize(image, *large)
+    return handed_up
 
 
 class _Evaluation(NamedTuple):
     loss: float
     gradient: Vector
     losses: Losses
-    image: tf.Tensor
 
 
 class _StoppedError(Exception):
@@ -275,37 +301,34 @@ class _StoppedError(Exception):
 
 
 def _evaluate(
-    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: tf.Tensor
+    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: Vector
 ) -> _Evaluation:
     check()
-    with tf.GradientTape() as tape:
-        tape.watch(numbers)
-        image = canvas.image(numbers)
-    losses, gradient = objective(image, targets)
-    slope = tape.gradient(image, numbers, output_gradients=gradient)
-    return _Evaluation(losses.total, slope.numpy().ravel(), losses, image)
+    losses, gradient = objective(canvas.image(numbers), targets)
+    return _Evaluation(losses.total, canvas.slope(numbers, gradient).ravel(), losses)
 
 
 def _descend(
-    evaluate: Callable[[tf.Tensor], _Evaluation], start: tf.Tensor, steps: int, config: TransferConfig
-) -> Iterator[_Evaluation]:
-    """Up to `steps` evaluations, each accepted by the optimiser; once the loss can't be lowered, no more.
+    evaluate: Callable[[Vector], _Evaluation], start: Vector, steps: int, config: TransferConfig
+) -> Iterator[tuple[Losses, Vector]]:
+    """The losses and the numbers, shaped as `start`, after up to `steps` steps that the optimiser accepted.
 
-    After a non-finite loss it goes on from the last good one with a fresh memory and smaller steps; after a
-    second one it raises NonFiniteError.
+    Once the loss can't be lowered there are no more. After a non-finite loss it goes on from the last good
+    one with a fresh memory and smaller steps; after a second one it raises NonFiniteError.
     """
+    shape, point = start.shape, start.ravel()
+    del start
 
     def at(point: Vector) -> _Evaluation:
-        return evaluate(tf.reshape(point, start.shape))
+        return evaluate(point.reshape(shape))
 
-    point = start.numpy().ravel()
     for step_size in (0.1, 0.01):
         try:
             optimizer = OPTIMIZERS[config.optimizer](at, point, step_size=step_size)
             moved = True
             while moved and steps > 0:
                 moved, steps, point = optimizer.step(), steps - 1, optimizer.point
-                yield optimizer.evaluation
+                yield optimizer.evaluation.losses, point.reshape(shape)
             return
         except NonFiniteError as error:
             failure = error
