@@ -24,6 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import gradio as gr
 import tensorflow as tf
 from gradio.data_classes import FileData
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nst import limits, runners
 from nst.backbones import WeightsError
@@ -79,12 +82,42 @@ WATCH_RESULTS = """(...values) => {
     navigator.wakeLock?.request('screen').then((lock) => { window.awake = lock; }, () => {});
     return values;
 }""".replace("SHOW", SHOW_RESULTS)
+# Gradio's preview is a button without a name, and the head of its messages a button around another.
+FOR_SCREEN_READERS = """() => {
+    const mend = () => {
+        document.querySelectorAll('#picture button:not([aria-label]):has(img)').forEach(
+            (button) => button.setAttribute('aria-label', 'The picture so far'));
+        document.querySelectorAll('.toast-header[role=button]').forEach(
+            (head) => head.setAttribute('role', 'group'));
+    };
+    new MutationObserver(mend).observe(document.body, {childList: true, subtree: true});
+}"""
 LET_SCREEN_SLEEP = "() => { window.awake?.release(); }"
 
 FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lacks most letters
 THEME = gr.themes.Default(
     primary_hue="orange", neutral_hue="stone", font=[FONT, "system-ui", "sans-serif"]
-).set(body_text_color_subdued="*neutral_600", block_info_text_color="*neutral_600")
+).set(
+    body_text_color_subdued="*neutral_600",
+    block_info_text_color="*neutral_600",
+    # White on the default orange and red is hard to read.
+    button_primary_background_fill="*primary_700",
+    button_primary_background_fill_hover="*primary_800",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_800",
+    button_cancel_background_fill="#b91c1c",
+    button_cancel_background_fill_hover="#991b1b",
+    button_cancel_background_fill_dark="#b91c1c",
+    button_cancel_background_fill_hover_dark="#991b1b",
+)
+
+# A page made to be embedded can't forbid that; what it serves is never another type than it says.
+HEADERS = {
+    "Content-Security-Policy": "object-src 'none'; base-uri 'self'; form-action 'self'",
+    "Permissions-Policy": "geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 
 Loaded = tuple[tf.Tensor, dict[str, str]]  # an image, and what the run's record says of it
 
@@ -121,6 +154,7 @@ class Page:
                     self.study = StudyTab(self.line, self.datasets, self._folder)
             self._events(page)
             gr.api(self.stylize, concurrency_limit=None)
+        self.blocks = page
         return page
 
     def _panes(self) -> None:
@@ -232,6 +266,7 @@ class Page:
             show_progress="hidden",
             api_visibility="private",
         )
+        page.load(None, js=FOR_SCREEN_READERS, api_visibility="private")
         page.unload(self.leave)
 
     async def paint(
@@ -337,6 +372,8 @@ class Page:
         try:
             while not run.future.done():
                 await asyncio.sleep(0.1)
+                if not self._is_awaited(request):
+                    run.stop()
             _raise_failure(run)
             if run.progress is None:
                 raise gr.Error("The run was stopped before its first step.", print_exception=False)
@@ -346,6 +383,11 @@ class Page:
             return gr.FileData(path=str(picture)).model_dump(), record
         finally:
             self._forget(request, run)
+
+    def _is_awaited(self, request: gr.Request) -> bool:
+        """Whether somebody still listens to the answer; by itself Gradio ends only generators."""
+        events = (event for job in self.blocks._queue.active_jobs for event in job or ())
+        return any(event.alive for event in events if event.session_hash == request.session_hash)
 
     def stop(self, request: gr.Request) -> Any:
         """End the visitor's run; the picture so far stays."""
@@ -589,6 +631,29 @@ def _path_of(file: Any, role: str) -> str:
         raise gr.Error(sentence, print_exception=False) from error
 
 
+class SecurityHeaders:
+    """ASGI middleware: HEADERS with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+async def _refuse_address(url: str, cache_dir: str) -> str:
+    raise gr.Error("Please send pictures as files: this server fetches none.", print_exception=False)
+
+
+# Where a visitor sends an address in place of a file, Gradio would fetch it.
+gr.processing_utils.async_ssrf_protected_download = _refuse_address
+
+
 def launch(line: Line, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
     datasets = load_datasets()
@@ -600,6 +665,7 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
         allowed_paths=[str(example.path) for data in datasets for example in data.contents + data.styles],
         max_file_size="50mb",
         footer_links=["api"],
+        app_kwargs={"middleware": [Middleware(SecurityHeaders)]},
         **options,
     )
     page.app.add_api_route("/health", line.state)

@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -289,3 +290,29 @@ def test_no_other_file_of_the_server_can_be_named(server, meta):
     """Not even an image: only what a visitor has uploaded."""
     image = {"path": str(PHOTO), **meta}
     raw_error(server, QUICK, "", files=[image, image])
+
+
+@pytest.mark.parametrize("given", [("path",), ("path", "url"), ("url",)])
+def test_an_address_in_place_of_a_file_is_never_fetched(server, given):
+    """Not even one outside the own network, which Gradio would fetch."""
+    asked = []
+
+    class Listening(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+
+    for address in ("http://127.0.0.1:PORT/photo.jpg", "http://example.com/photo.jpg"):
+        with HTTPServer(("127.0.0.1", 0), Listening) as listening:
+            threading.Thread(target=listening.serve_forever, daemon=True).start()
+            address = address.replace("PORT", str(listening.server_port))
+            image = {name: address for name in given} | {"meta": {"_type": "gradio.FileData"}}
+            sentence = raw_error(server, QUICK, "", files=[image, image])
+            listening.shutdown()
+        assert re.fullmatch(r"Please send [^\n<]*\.", sentence)
+    assert asked == []
+
+
+def test_every_answer_has_the_security_headers(server):
+    for path in ("", "config", "health", "gradio_api/file=/etc/passwd"):
+        headers = httpx.get(f"{server}{path}").headers
+        assert {name: headers[name] for name in app.HEADERS} == app.HEADERS

@@ -1,0 +1,85 @@
+"""Whoever leaves, however they leave, the processor is free again: looked at on the processor itself."""
+
+import json
+import time
+
+import httpx
+import pytest
+from gradio_client import Client, handle_file
+from test_app import API_DEFAULTS, JSON, PAINTING, PHOTO, uploaded
+
+import app
+from nst.config import TransferConfig
+from nst.limits import Limits
+from nst.line import Line, Run
+from nst.runners import Job
+
+LONG = {"size": 256, "iterations": 1000, "backbone": "vgg16-hed"}
+MOST_SECONDS = 2  # of the processor, from the moment somebody leaves
+
+
+@pytest.fixture(scope="module")
+def line():
+    line = Line()
+    line.warm_up.future.result()
+    yield line
+    line.close()
+
+
+@pytest.fixture(scope="module")
+def server(line):
+    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+    yield page.local_url
+    page.close()
+
+
+def painted(line: Line) -> None:
+    """Wait until a run of `line` has made a few steps."""
+    while not (line._runs and len(line._runs[0].history) > 2):
+        time.sleep(0.02)
+
+
+def spent_until_free(line: Line) -> float:
+    """Seconds of the processor until nothing is painted; after that hardly any are spent."""
+    before = time.process_time()
+    while line._runs:
+        time.sleep(0.02)
+    spent = time.process_time() - before
+    idle = time.process_time()
+    time.sleep(1)
+    assert time.process_time() - idle < 0.5
+    return spent
+
+
+def cancelled(server: str, line: Line) -> None:
+    client = Client(server, verbose=False)
+    job = client.submit(handle_file(PHOTO), handle_file(PAINTING), **LONG, api_name="/stylize")
+    painted(line)
+    job.cancel()
+
+
+def cut_off(server: str, line: Line) -> None:
+    """The connection is closed in the middle of the answer."""
+    files = [uploaded(server, path) for path in (PHOTO, PAINTING)]
+    body = json.dumps({"data": [*files, *(LONG.get(name, value) for name, value in API_DEFAULTS.items())]})
+    event = httpx.post(f"{server}gradio_api/call/stylize", content=body, headers=JSON).json()["event_id"]
+    with httpx.stream("GET", f"{server}gradio_api/call/stylize/{event}", timeout=60):
+        painted(line)
+
+
+@pytest.mark.parametrize("leave", [cancelled, cut_off])
+def test_whoever_leaves_frees_the_processor(server, line, leave):
+    leave(server, line)
+    assert spent_until_free(line) < MOST_SECONDS
+
+
+def test_a_run_over_its_time_frees_the_processor(photo, painting):
+    line = Line(limits=Limits(seconds=1))
+    line.warm_up.future.result()
+    joined = time.monotonic()
+    run = line.join(Run(Job(photo, [painting], TransferConfig(**LONG))))
+    painted(line)
+    time.sleep(max(0, joined + 1 - time.monotonic()))
+    assert spent_until_free(line) < MOST_SECONDS
+    assert run.ended == "out of time"
+    line.close()
