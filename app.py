@@ -24,9 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import gradio as gr
 import tensorflow as tf
 from gradio.data_classes import FileData
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nst import limits, runners
 from nst.backbones import WeightsError
@@ -48,6 +46,7 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish
+from nst.page.security import SecurityHeaders, fetch_nothing
 from nst.page.settings import LIMITED, Settings
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
@@ -110,14 +109,6 @@ THEME = gr.themes.Default(
     button_cancel_background_fill_dark="#b91c1c",
     button_cancel_background_fill_hover_dark="#991b1b",
 )
-
-# A page made to be embedded can't forbid that; what it serves is never another type than it says.
-HEADERS = {
-    "Content-Security-Policy": "object-src 'none'; base-uri 'self'; form-action 'self'",
-    "Permissions-Policy": "geolocation=(), microphone=(), payment=(), usb=()",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 
 Loaded = tuple[tf.Tensor, dict[str, str]]  # an image, and what the run's record says of it
 
@@ -631,31 +622,9 @@ def _path_of(file: Any, role: str) -> str:
         raise gr.Error(sentence, print_exception=False) from error
 
 
-class SecurityHeaders:
-    """ASGI middleware: HEADERS with every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-async def _refuse_address(url: str, cache_dir: str) -> str:
-    raise gr.Error("Please send pictures as files: this server fetches none.", print_exception=False)
-
-
-# Where a visitor sends an address in place of a file, Gradio would fetch it.
-gr.processing_utils.async_ssrf_protected_download = _refuse_address
-
-
 def launch(line: Line, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
+    fetch_nothing()
     datasets = load_datasets()
     page = Page(line, datasets).build()
     page.queue(max_size=100, api_open=False)

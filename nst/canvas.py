@@ -1,12 +1,9 @@
 """What a picture may become: its pixels in range, and the photo's where a mask or its colours are kept."""
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-from nst.images import resize
-
-Array = npt.NDArray[np.float32]
+from nst.images import Array, resize
 
 # A sigmoid keeps the pixels in range while they are optimised, so that the picture people get is the one that
 # was optimised. Its headroom lets black and white be reached, and is less than half an 8-bit step.

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+
+Array = npt.NDArray[np.float32]
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 32  # pixels

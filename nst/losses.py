@@ -13,14 +13,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from nst.backbones import Backbone, stride
-from nst.images import resize
+from nst.images import Array, resize
 from nst.tiles import Tile, tiles
 
 # TensorFlow keeps what oneDNN compiles for each shape (see Objective); oneDNN need not do so once more, and
 # for ever. It reads this when it is first used.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
 
-Array = npt.NDArray[np.float32]
 LayerWeights = tuple[str, ...] | Mapping[str, float]
 
 
@@ -244,7 +243,7 @@ class Objective:
         """That output of `_trace` for each tile of `image`; a small image is one tile."""
         height, width = image.shape[1:3]
         whole = self._is_whole(image)
-        compute = self._computations.of(self._backbone, *self._traced_for, guided, whole)
+        compute = self._computations.of(self._backbone, *self._traced_for, guided, whole=whole)
         pixels = np.asarray(image)
         side = max(height, width) if whole else self._tile_side
         reach = self._backbone.reach({*self._content_layers, *self._style_layers})
@@ -288,10 +287,9 @@ def _guide(masks: tf.Tensor, layer: str) -> Array:
 
 
 def _energy(target: npt.NDArray[Any]) -> float:
-    parts = np.array_split(target.ravel(), 1 + target.size // 2**20)  # a copy of a large one would be large
-    return (
-        sum(float(np.vdot(part, part)) for part in (part.astype(np.float32) for part in parts)) / target.size
-    )
+    pieces = np.array_split(target.ravel(), 1 + target.size // 2**20)  # a copy of a large one would be large
+    parts = (piece.astype(np.float32) for piece in pieces)
+    return sum(float(np.vdot(part, part)) for part in parts) / target.size
 
 
 def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
@@ -316,13 +314,14 @@ class Computations:
         self._sessions: dict[Any, _Computation] = {}
         self._grams: OrderedDict[Any, dict[str, Array]] = OrderedDict()
 
-    def of(self, *traced_for: Any) -> "_Computation":
+    def of(self, *traced_for: Any, whole: bool) -> "_Computation":
         """The session for these arguments of `_trace`."""
-        if traced_for not in self._sessions:
-            if not traced_for[-1]:
-                self.close()  # of a large picture, whose tiles need the memory
-            self._sessions[traced_for] = _Computation(_trace(*traced_for))
-        return self._sessions[traced_for]
+        key = *traced_for, whole
+        if key not in self._sessions:
+            if not whole:
+                self.close()  # tiles need the memory
+            self._sessions[key] = _Computation(_trace(*key))
+        return self._sessions[key]
 
     def grams(
         self, computed_by: Any, image: tf.Tensor, compute: Callable[[], dict[str, Array]]

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from nst.backbones import Backbone, load_backbone
-from nst.canvas import Array, Canvas
+from nst.canvas import Canvas
 from nst.config import MAX_STYLES, ConfigError, TransferConfig
-from nst.images import fitted_size, resize
+from nst.images import Array, fitted_size, resize
 from nst.losses import Computations, Losses, Objective, Targets
 from nst.optimizers import OPTIMIZERS, NonFiniteError, Vector
 from nst.scene import Scene, scene_of
@@ -301,7 +301,7 @@ class _StoppedError(Exception):
 
 
 def _evaluate(
-    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: Vector
+    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: Array
 ) -> _Evaluation:
     check()
     losses, gradient = objective(canvas.image(numbers), targets)
@@ -309,8 +309,8 @@ def _evaluate(
 
 
 def _descend(
-    evaluate: Callable[[Vector], _Evaluation], start: Vector, steps: int, config: TransferConfig
-) -> Iterator[tuple[Losses, Vector]]:
+    evaluate: Callable[[Array], _Evaluation], start: Array, steps: int, config: TransferConfig
+) -> Iterator[tuple[Losses, Array]]:
     """The losses and the numbers, shaped as `start`, after up to `steps` steps that the optimiser accepted.
 
     Once the loss can't be lowered there are no more. After a non-finite loss it goes on from the last good

@@ -13,12 +13,13 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from served import serving
 
 import app
 from nst.config import TransferConfig
 from nst.images import load_image, to_uint8
 from nst.limits import Limits
-from nst.line import Line
+from nst.page.security import HEADERS
 from nst.presets import PRESETS
 from nst.records import restored_config
 
@@ -36,17 +37,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def line():
-    line = Line()
-    yield line
-    line.close()
-
-
-@pytest.fixture(scope="module")
-def server(line):
-    page = app.launch(line, prevent_thread_lock=True, quiet=True)
-    yield page.local_url
-    page.close()
+def server():
+    with serving() as (_, page):
+        yield page.local_url
 
 
 @pytest.fixture
@@ -237,13 +230,18 @@ def uploaded(server: str, path: Path) -> dict:
     return {"path": answer[0], "meta": {"_type": "gradio.FileData"}}
 
 
-def raw_error(server: str, settings: dict, value: str, files: list | None = None) -> str:
-    """What the server answers to a request whose JSON has `value` where `settings` say VALUE."""
+def called(server: str, settings: dict, value: str = "", files: list | None = None) -> str:
+    """Where the answer will be to a request whose JSON has `value` where `settings` say VALUE."""
     sent = files or [uploaded(server, path) for path in (PHOTO, PAINTING)]
     arguments = [settings.get(name, default) for name, default in API_DEFAULTS.items()]
     body = json.dumps({"data": [*sent, *arguments]}).replace('"VALUE"', value)
     event = httpx.post(f"{server}gradio_api/call/stylize", content=body, headers=JSON).json()["event_id"]
-    lines = httpx.get(f"{server}gradio_api/call/stylize/{event}", timeout=60).text.strip().splitlines()
+    return f"{server}gradio_api/call/stylize/{event}"
+
+
+def raw_error(*given) -> str:
+    """What the server answers to a bad request, as for called()."""
+    lines = httpx.get(called(*given), timeout=60).text.strip().splitlines()
     assert lines[0] == "event: error"
     return json.loads(lines[1].removeprefix("data: "))["error"]
 
@@ -289,7 +287,7 @@ def test_an_animated_gif_is_painted_by_its_first_frame(client, tmp_path):
 def test_no_other_file_of_the_server_can_be_named(server, meta):
     """Not even an image: only what a visitor has uploaded."""
     image = {"path": str(PHOTO), **meta}
-    raw_error(server, QUICK, "", files=[image, image])
+    raw_error(server, QUICK, "", [image, image])
 
 
 @pytest.mark.parametrize("given", [("path",), ("path", "url"), ("url",)])
@@ -306,7 +304,7 @@ def test_an_address_in_place_of_a_file_is_never_fetched(server, given):
             threading.Thread(target=listening.serve_forever, daemon=True).start()
             address = address.replace("PORT", str(listening.server_port))
             image = {name: address for name in given} | {"meta": {"_type": "gradio.FileData"}}
-            sentence = raw_error(server, QUICK, "", files=[image, image])
+            sentence = raw_error(server, QUICK, "", [image, image])
             listening.shutdown()
         assert re.fullmatch(r"Please send [^\n<]*\.", sentence)
     assert asked == []
@@ -315,4 +313,4 @@ def test_an_address_in_place_of_a_file_is_never_fetched(server, given):
 def test_every_answer_has_the_security_headers(server):
     for path in ("", "config", "health", "gradio_api/file=/etc/passwd"):
         headers = httpx.get(f"{server}{path}").headers
-        assert {name: headers[name] for name in app.HEADERS} == app.HEADERS
+        assert {name: headers[name] for name in HEADERS} == HEADERS

@@ -1,14 +1,13 @@
 """Whoever leaves, however they leave, the processor is free again: looked at on the processor itself."""
 
-import json
 import time
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
-from test_app import API_DEFAULTS, JSON, PAINTING, PHOTO, uploaded
+from served import serving
+from test_app import PAINTING, PHOTO, called
 
-import app
 from nst.config import TransferConfig
 from nst.limits import Limits
 from nst.line import Line, Run
@@ -19,18 +18,10 @@ MOST_SECONDS = 2  # of the processor, from the moment somebody leaves
 
 
 @pytest.fixture(scope="module")
-def line():
-    line = Line()
-    line.warm_up.future.result()
-    yield line
-    line.close()
-
-
-@pytest.fixture(scope="module")
-def server(line):
-    page = app.launch(line, prevent_thread_lock=True, quiet=True)
-    yield page.local_url
-    page.close()
+def served():
+    with serving() as (line, page):
+        line.warm_up.future.result()
+        yield page.local_url, line
 
 
 def painted(line: Line) -> None:
@@ -60,15 +51,13 @@ def cancelled(server: str, line: Line) -> None:
 
 def cut_off(server: str, line: Line) -> None:
     """The connection is closed in the middle of the answer."""
-    files = [uploaded(server, path) for path in (PHOTO, PAINTING)]
-    body = json.dumps({"data": [*files, *(LONG.get(name, value) for name, value in API_DEFAULTS.items())]})
-    event = httpx.post(f"{server}gradio_api/call/stylize", content=body, headers=JSON).json()["event_id"]
-    with httpx.stream("GET", f"{server}gradio_api/call/stylize/{event}", timeout=60):
+    with httpx.stream("GET", called(server, LONG), timeout=60):
         painted(line)
 
 
 @pytest.mark.parametrize("leave", [cancelled, cut_off])
-def test_whoever_leaves_frees_the_processor(server, line, leave):
+def test_whoever_leaves_frees_the_processor(served, leave):
+    server, line = served
     leave(server, line)
     assert spent_until_free(line) < MOST_SECONDS
 

@@ -7,9 +7,9 @@ import pytest
 import requests
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from served import serving
 from test_app import PAINTING, PHOTO
 
-import app
 from nst.config import ConfigError, TransferConfig
 from nst.limits import PUBLIC, Limits, add_options, limits_of
 from nst.line import BusyError, Line, Run
@@ -58,9 +58,7 @@ def test_one_visitor_in_a_hurry_waits_and_another_does_not(photo, painting):
 
 @pytest.mark.parametrize("name", ["size", "iterations"])
 def test_a_public_page_refuses_what_is_too_much_for_it(name):
-    line = Line(limits=PUBLIC)
-    page = app.launch(line, prevent_thread_lock=True, quiet=True)
-    try:
+    with serving(PUBLIC) as (_, page):
         most = getattr(PUBLIC, name)
         sliders = [
             component["props"]
@@ -71,19 +69,14 @@ def test_a_public_page_refuses_what_is_too_much_for_it(name):
         client = Client(page.local_url, verbose=False)
         with pytest.raises(AppError, match=re.escape(f"Please set {name} to {most} at most")):
             client.predict(handle_file(PHOTO), handle_file(PAINTING), **{name: most + 1}, api_name="/stylize")
-    finally:
-        line.close()
-        page.close()
 
 
 def test_health_says_how_long_the_line_is(photo, painting):
-    line = Line(limits=Limits(places=3))
-    page = app.launch(line, prevent_thread_lock=True, quiet=True)
+    with serving(Limits(places=3)) as (line, page):
 
-    def health():
-        return requests.get(f"{page.local_url}health").json()
+        def health():
+            return requests.get(f"{page.local_url}health").json()
 
-    try:
         assert health() in ({"state": state, **NOBODY} for state in ("starting", "ready"))
         line.warm_up.future.result()
         assert health() == {"state": "ready", **NOBODY}
@@ -95,15 +88,10 @@ def test_health_says_how_long_the_line_is(photo, painting):
         while line.ahead(runs[1]) or health()["state"] == "busy":
             pass
         assert health() == {"state": "ready", **NOBODY}
-    finally:
-        line.close()
-        page.close()
 
 
 def test_with_a_password_nobody_gets_in_without_it():
-    line = Line()
-    page = app.launch(line, prevent_thread_lock=True, quiet=True, auth=("painter", "blue"))
-    try:
+    with serving(auth=("painter", "blue")) as (_, page):
         assert requests.get(f"{page.local_url}config").status_code == 401
         with pytest.raises(ValueError, match="Could not login"):
             Client(page.local_url, verbose=False, auth=("painter", "red"))
@@ -111,6 +99,3 @@ def test_with_a_password_nobody_gets_in_without_it():
         files = handle_file(PHOTO), handle_file(PAINTING)
         _, record = client.predict(*files, size=32, iterations=1, api_name="/stylize")
         assert record["ended"] == "finished"
-    finally:
-        line.close()
-        page.close()

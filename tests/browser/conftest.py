@@ -2,13 +2,10 @@
 
 import os
 import shutil
-from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import sync_playwright
-
-import app
-from nst.line import Line
+from served import serving
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
 WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
@@ -27,20 +24,10 @@ def chromium():
         browser.close()
 
 
-@contextmanager
-def serving():
-    """The address of a server of its own, on a free port."""
-    line = Line()
-    page = app.launch(line, prevent_thread_lock=True, quiet=True)
-    yield page.local_url
-    line.close()
-    page.close()
-
-
 @pytest.fixture(scope="session")
 def server():
-    with serving() as address:
-        yield address
+    with serving() as (_, page):
+        yield page.local_url
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHONE, WIDE, button, serving
+from conftest import PHONE, WIDE, button
 from PIL import Image
 from playwright.sync_api import expect
+from served import serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -260,9 +261,9 @@ def test_a_folder_of_ones_own_takes_the_examples_place(chromium, tmp_path, monke
         (tmp_path / role).mkdir()
         shutil.copy(EXAMPLES / role / source_file, tmp_path / role / f"my-{role}.jpg")
     monkeypatch.setenv("NST_EXAMPLES", str(tmp_path))
-    with serving() as server:
+    with serving() as (_, served):
         page = chromium.new_page()
-        page.goto(server)
+        page.goto(served.local_url)
         page.locator(".pairs:visible button.thumbnail-item").click()
         expect(page.locator("#style img")).to_have_attribute("src", re.compile("my-style"))
         quick(page, iterations=5)
