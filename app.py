@@ -5,11 +5,10 @@
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import os
-import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -20,10 +19,13 @@ from typing import Any
 # Gradio and TensorFlow read these when they are imported: no calls home, and no log of what was optimised.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "SPACE_ID" in os.environ:  # visitors' addresses are in a header there; uvicorn reads this when it starts
+    os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
 
 import gradio as gr
 import tensorflow as tf
 from gradio.data_classes import FileData
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from nst import limits, runners
@@ -46,8 +48,9 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish
-from nst.page.security import SecurityHeaders, fetch_nothing
+from nst.page.security import SecurityHeaders, awaiting, fetch_nothing
 from nst.page.settings import LIMITED, Settings
+from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
@@ -57,12 +60,9 @@ from nst.transfer import (
     TransferError,
     check_images,
     check_start,
-    coarse_to_fine,
-    cost,
     seconds_left,
 )
 
-CLEARED_SECONDS = 600  # how often what visitors have left is looked through
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
@@ -121,13 +121,13 @@ class Page:
     def __init__(self, line: Line, datasets: tuple[Dataset, ...]) -> None:
         self.line = line
         self.datasets = datasets
+        self.storage = Storage(Path(get_upload_folder()), line.limits.kept)
         self.runs: dict[str, set[Run]] = {}  # by the visitor's session
         self.reading = asyncio.Semaphore(2)  # a picture of 50 megapixels takes half a gigabyte to read
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
-        cache = CLEARED_SECONDS, self.line.limits.kept
-        with gr.Blocks(title="Neural style transfer", delete_cache=cache) as page:
+        with gr.Blocks(title="Neural style transfer", delete_cache=self.storage.delete_cache) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
@@ -142,10 +142,9 @@ class Page:
                     with gr.Column(scale=7, min_width=320, elem_id="results"):
                         self._results()
                 with gr.Tab("Study", id="study"):
-                    self.study = StudyTab(self.line, self.datasets, self._folder)
+                    self.study = StudyTab(self.line, self.datasets, self.storage.new_folder)
             self._events(page)
             gr.api(self.stylize, concurrency_limit=None)
-        self.blocks = page
         return page
 
     def _panes(self) -> None:
@@ -197,7 +196,7 @@ class Page:
             return None
         picture, record = example[0], json.loads(example[1].read_text(encoding="utf-8"))
         steps = (record["history"][-1]["step"],)
-        return Finished(self._folder(), picture.stem, content.path, (picture,), steps, record)
+        return Finished(self.storage.new_folder(), picture.stem, content.path, (picture,), steps, record)
 
     def _events(self, page: gr.Blocks) -> None:
         results, settings = self.results, self.settings
@@ -299,7 +298,7 @@ class Page:
                 self.results.go_on: gr.Button(interactive=False),
                 self.results.status: status(self._before_painting(run)),
             }
-            async for update in self._watch(run):
+            async for update in self._watch(run, awaiting(request)):
                 yield update
             ready = {
                 self.start_button: gr.Button("Stylize", interactive=True),
@@ -361,24 +360,20 @@ class Page:
         run, photo = await self._join(request, files, settings, preset=preset)
         self.runs.setdefault(request.session_hash, set()).add(run)
         try:
+            awaited = awaiting(request)
             while not run.future.done():
                 await asyncio.sleep(0.1)
-                if not self._is_awaited(request):
+                if not awaited():
                     run.stop()
             _raise_failure(run)
             if run.progress is None:
                 raise gr.Error("The run was stopped before its first step.", print_exception=False)
-            picture, record = self._folder() / "picture.png", run.record()
+            picture, record = self.storage.new_folder() / "picture.png", run.record()
             result = blended(run.progress.image, photo, run.config.strength)
             await asyncio.to_thread(save_image, result, picture, metadata=json.dumps(record))
             return gr.FileData(path=str(picture)).model_dump(), record
         finally:
             self._forget(request, run)
-
-    def _is_awaited(self, request: gr.Request) -> bool:
-        """Whether somebody still listens to the answer; by itself Gradio ends only generators."""
-        events = (event for job in self.blocks._queue.active_jobs for event in job or ())
-        return any(event.alive for event in events if event.session_hash == request.session_hash)
 
     def stop(self, request: gr.Request) -> Any:
         """End the visitor's run; the picture so far stays."""
@@ -416,7 +411,7 @@ class Page:
         if not (shown and planned and record):
             raise gr.Error("This study's pictures are gone: please run it once more.", print_exception=False)
         pair = planned.content, planned.style
-        folder, picture, config = self._folder(), shown.picture(planned), planned.config
+        folder, picture, config = self.storage.new_folder(), shown.picture(planned), planned.config
         height, width = load_image(picture).shape[1:3]
         save_image(resize(load_image(pair[0].path), height, width), folder / "photo.png")
         steps = (record["history"][-1]["step"],)
@@ -435,14 +430,19 @@ class Page:
         """About how long a run will take on this server."""
         while not self.line.warm_up.future.done():
             await asyncio.sleep(0.2)
-        if self.line.pace is None:
-            return ""
         try:
             config = TransferConfig(size=size, iterations=iterations)  # type: ignore[arg-type]  # it checks
         except ConfigError:
             return ""  # Stylize says what is wrong
-        seconds = self.line.pace * cost(coarse_to_fine(config.size, config.iterations))
-        return f"Takes about {duration(seconds)} here."
+        seconds, wait = self.line.seconds(config), self.line.wait()
+        if seconds is None:
+            return ""
+        line = (
+            f", once the {self.line.length} in the line are done: in about {duration(wait)} now"
+            if wait
+            else ""
+        )
+        return f"Takes about {duration(seconds)} here{line}."
 
     def _forget(self, request: gr.Request, run: Run) -> None:
         run.stop()
@@ -505,11 +505,13 @@ class Page:
         except ImageError as error:
             raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
 
-    async def _watch(self, run: Run) -> AsyncIterator[dict[Any, Any]]:
+    async def _watch(self, run: Run, awaited: Callable[[], bool]) -> AsyncIterator[dict[Any, Any]]:
         """What has changed on the page, about every second, until the run ends."""
         said, shown, flat, picture_due, chart_due = "", None, False, 0.0, 0.0
         while not run.future.done():
             await asyncio.sleep(0.1)
+            if not awaited():
+                run.stop()
             progress, now = run.progress, time.monotonic()
             if progress is None:
                 if said != (said := self._before_painting(run)):
@@ -533,9 +535,10 @@ class Page:
                 yield update
 
     def _before_painting(self, run: Run) -> str:
-        ahead = self.line.ahead(run)
+        ahead, wait = self.line.ahead(run), self.line.wait(run)
         if ahead:
-            return f"You are number {ahead + 1} in the line: {ahead} before you."
+            when = f", and it begins in about {duration(wait)}" if wait else ""
+            return f"Your picture is number {ahead + 1} of {self.line.length} in the line{when}."
         return "Preparing the images …" if run.backbone else "Loading the network …"
 
     def _outcome(self, run: Run, photo: tf.Tensor, name: str) -> dict[Any, Any]:
@@ -545,22 +548,12 @@ class Page:
         if progress is None:
             return {self.results.status: status("Stopped before the first step.")}
         height, width = progress.image.shape[1:3]
-        finished = finish(run, photo, name, self._folder())
+        finished = finish(run, photo, name, self.storage.new_folder())
         time_taken = duration(progress.seconds)
         text = f"{ENDED[run.ended]}: {len(run.history)} steps in {time_taken}, {width} × {height} pixels."
         share = 1 if run.ended == "finished" else _share(progress)
         done = self.results.done(finished, run.config.strength, text, share)
         return {**done, self.backbone_note: _backbone_note(run)}
-
-    def _folder(self) -> Path:
-        """A new folder for one run's files, where Gradio serves them; older ones are deleted."""
-        runs = Path(self.content.GRADIO_CACHE, "runs")
-        runs.mkdir(parents=True, exist_ok=True)
-        for folder in runs.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another run may be deleting it as well
-                if time.time() - folder.stat().st_mtime > self.line.limits.kept:
-                    shutil.rmtree(folder, ignore_errors=True)
-        return Path(tempfile.mkdtemp(dir=runs))
 
 
 def _short_stem(path: str) -> str:
@@ -626,7 +619,8 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
     fetch_nothing()
     datasets = load_datasets()
-    page = Page(line, datasets).build()
+    rooms = Page(line, datasets)
+    page = rooms.build()
     page.queue(max_size=100, api_open=False)
     page.launch(
         theme=THEME,
@@ -634,7 +628,10 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
         allowed_paths=[str(example.path) for data in datasets for example in data.contents + data.styles],
         max_file_size="50mb",
         footer_links=["api"],
-        app_kwargs={"middleware": [Middleware(SecurityHeaders)]},
+        app_kwargs={
+            "middleware": [Middleware(SecurityHeaders)],
+            "lifespan": rooms.storage.lifespan(page),
+        },
         **options,
     )
     page.app.add_api_route("/health", line.state)
@@ -658,15 +655,18 @@ def main() -> None:
         line = Line(limits=limits.limits_of(arguments), runner=runners.runner_of(arguments))
     except (ConfigError, RunnerError) as error:
         sys.exit(str(error))
-    try:
-        options = {"share": arguments.share, "auth": (name, password) if name else None}
-        page = launch(line, **options, quiet=True, prevent_thread_lock=True)
-        print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
-        page.block_thread()
-    except (CatalogError, ImageError) as error:
-        sys.exit(str(error))
-    finally:
-        line.close()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
+    with tempfile.TemporaryDirectory(prefix="nst-", ignore_cleanup_errors=True) as folder:
+        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+        try:
+            options = {"share": arguments.share, "auth": (name, password) if name else None}
+            page = launch(line, **options, quiet=True, prevent_thread_lock=True)
+            print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
+            page.block_thread()
+        except (CatalogError, ImageError) as error:
+            sys.exit(str(error))
+        finally:
+            line.close()
 
 
 if __name__ == "__main__":

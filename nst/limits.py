@@ -25,6 +25,7 @@ class Limits:
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
     iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
     per_minute: int = _limit(1000, "runs that one visitor may start in a minute")
+    per_visitor: int = _limit(1000, "runs of one visitor in the line")
     kept: int = _limit(86_400, "seconds that uploads and pictures stay on the server", low=60)
     study: int = _limit(40, "pictures with the default settings that a study may be worth")
 
@@ -38,7 +39,7 @@ class Limits:
 
 
 PUBLIC = Limits(
-    places=12, seconds=300, size=1024, iterations=300, per_minute=6, kept=3600, study=6
+    places=12, seconds=300, size=1024, iterations=300, per_minute=6, per_visitor=3, kept=3600, study=6
 )  # two cores
 
 
@@ -53,8 +54,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def limits_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Limits:
-    """The limits that the options, and else the environment, ask for. Raises ConfigError."""
-    public = arguments.public or environment.get("NST_PUBLIC", "") not in ("", "0")
+    """The limits that the options, and else the environment, ask for. Raises ConfigError.
+
+    A Hugging Face Space, which sets SPACE_ID, is public unless NST_PUBLIC is 0.
+    """
+    public = arguments.public or environment.get("NST_PUBLIC", environment.get("SPACE_ID", "")) not in (
+        "",
+        "0",
+    )
     given = {
         limit.name: getattr(arguments, limit.name) or environment.get(f"NST_MAX_{limit.name.upper()}")
         for limit in fields(Limits)

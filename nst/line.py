@@ -1,5 +1,6 @@
 """The line in which the page's runs wait for a worker, and what is known of each."""
 
+import heapq
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from nst.limits import Limits
 from nst.records import history_row, run_record
 from nst.runners import Job, Local, Runner
 from nst.snapshots import Snapshots
-from nst.transfer import Progress, TransferError, cost
+from nst.transfer import Progress, TransferError, coarse_to_fine, cost, seconds_left
 
 logger = logging.getLogger("nst")
 
@@ -33,6 +34,7 @@ class Run:
 
     def __init__(self, job: Job, entries: Mapping[str, Any] | None = None) -> None:
         self.config = job.config
+        self.visitor: str | None = None  # who has put it into the line, if that is known
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
         self.attempts = 0  # more than one where its worker was lost
@@ -115,7 +117,7 @@ class Line:
         self.warm_up = self._begin(Run(Job(noise, [noise**2], TransferConfig(size=128, iterations=8))))
 
     def join(self, run: Run, visitor: str | None = None) -> Run:
-        """Put a run at the end of the line. Raises BusyError where that, or the visitor's minute, is full."""
+        """Put a run at the end of the line. Raises BusyError where that, or the visitor's share, is full."""
         with self._changing:
             now = time.monotonic()
             recent = {who: [then for then in times if now < then + 60] for who, times in self._joined.items()}
@@ -125,6 +127,9 @@ class Line:
             self._runs = [run for run in self._runs if not run.future.cancelled()]
             if len(self._runs) >= self.limits.places:
                 raise BusyError("Too many people are waiting: please try again in a few minutes.")
+            if visitor and sum(other.visitor == visitor for other in self._runs) >= self.limits.per_visitor:
+                raise BusyError("Your other pictures are still in the line: please wait for one of them.")
+            run.visitor = visitor
             if visitor:
                 self._joined.setdefault(visitor, []).append(now)
             self._runs.append(self._begin(run))
@@ -155,14 +160,40 @@ class Line:
 
     def ahead(self, run: Run) -> int:
         """How many runs have to end before `run` begins."""
+        return max(len(self._before(run)) - self._runner.workers + 1, 0)
+
+    def seconds(self, config: TransferConfig) -> float | None:
+        """About how long a run takes, at most its limit; None where nothing has told the pace yet."""
+        if self.pace is None:
+            return None
+        return min(self.pace * cost(coarse_to_fine(config.size, config.iterations)), self.limits.seconds)
+
+    def wait(self, run: Run | None = None) -> float | None:
+        """In about how many seconds `run` begins, or a new one would; None where nothing tells."""
+        if self.pace is None:
+            return None
+        free = [0.0] * self._runner.workers  # when each worker is
+        for other in self._before(run):
+            begun = other.progress
+            seconds = seconds_left(begun) if begun else self.seconds(other.config) or 0.0
+            heapq.heapreplace(free, free[0] + min(seconds, self.limits.seconds))
+        return free[0]
+
+    def _before(self, run: Run | None = None) -> list[Run]:
+        """Those that wait or are painted and have joined before `run`, or all; none where it has ended."""
         runs = self._runs
-        earlier = runs[: runs.index(run)] if run in runs else []
-        waited_for = sum(not other.future.cancelled() for other in earlier) - self._runner.workers + 1
-        return max(waited_for, 0)
+        if run is not None:
+            runs = runs[: runs.index(run)] if run in runs else []
+        return [other for other in runs if not other.future.cancelled()]
+
+    @property
+    def length(self) -> int:
+        """How many runs wait or are painted."""
+        return len(self._before())
 
     def state(self) -> dict[str, Any]:
         """Whether it is starting, ready or busy, and how many runs are being painted and are waiting."""
-        runs = sum(not run.future.cancelled() for run in self._runs)
+        runs = self.length
         painted = min(runs, self._runner.workers)
         word = "busy" if painted == self._runner.workers else "ready"
         if not self.warm_up.future.done():

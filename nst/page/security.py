@@ -1,5 +1,8 @@
 """What keeps the page from being used against its host or its visitors."""
 
+import time
+from collections.abc import Callable
+
 import gradio as gr
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +14,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
 
 class SecurityHeaders:
@@ -28,6 +34,26 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def awaiting(request: gr.Request) -> Callable[[], bool]:
+    """A function that says, asked now and then, whether the visitor still reads what they are sent.
+
+    By itself Gradio ends only generators, and these only once the connection is cut.
+    """
+    queue, session = request.request.app.get_blocks()._queue, request.session_hash
+    read = time.monotonic()
+
+    def awaited() -> bool:
+        nonlocal read
+        messages = queue.pending_messages_per_session.get(session)
+        if messages is None or messages.empty():
+            read = time.monotonic()
+        events = (event for job in queue.active_jobs for event in job or ())
+        alive = any(event.alive for event in events if event.session_hash == session)
+        return alive and time.monotonic() < read + UNREAD_SECONDS
+
+    return awaited
 
 
 def fetch_nothing() -> None:

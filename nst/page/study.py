@@ -21,6 +21,7 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
+from nst.page.security import awaiting
 from nst.runners import Job, Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
@@ -211,6 +212,7 @@ class StudyTab:
         folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
         shown = Shown(plan, folder)
         stopping = self._stopping[session] = asyncio.Event()
+        awaited = awaiting(request)
         with ExitStack() as stack:
             stack.enter_context(folder.locked())
             stack.callback(lambda: self._stopping.pop(session))
@@ -229,6 +231,8 @@ class StudyTab:
                 try:
                     async with aclosing(self._painted(session, stopping, planned, folder)) as ticks:
                         async for run in ticks:
+                            if not awaited():
+                                self.leave(request)
                             yield {self.status: self._progress(shown, planned, run)}
                 except (ImageError, StudyError) as error:
                     failed += 1

@@ -126,7 +126,9 @@ def test_stop_takes_a_waiting_visitor_out_of_the_line(visit):
     button(first, "Stylize").click()
     expect(first.locator(".status")).to_contain_text("step", timeout=60_000)
     button(second, "Stylize").click()
-    expect(second.locator(".status")).to_contain_text("You are number 2 in the line", timeout=60_000)
+    expect(second.locator(".status")).to_contain_text(
+        "Your picture is number 2 of 2 in the line", timeout=60_000
+    )
     button(second, "Stop").click()
     expect(second.locator(".status")).to_contain_text("Stopped before the first step")
     button(first, "Stop").click()
@@ -140,7 +142,9 @@ def test_two_visitors_see_their_own_pictures_one_after_the_other(visit):
     for page in (first, second):
         quick(page, size=192, iterations=40)
         button(page, "Stylize").click()
-    expect(second.locator(".status")).to_contain_text("You are number 2 in the line", timeout=60_000)
+    expect(second.locator(".status")).to_contain_text(
+        "Your picture is number 2 of 2 in the line", timeout=60_000
+    )
     for page in (first, second):
         expect(page.locator(".status")).to_contain_text("Done: 40 steps", timeout=120_000)
     scream, great_wave = (colors(page) for page in (first, second))
