@@ -48,7 +48,7 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish
-from nst.page.security import SecurityHeaders, awaiting, fetch_nothing
+from nst.page.security import SecurityHeaders, awaiting, harden
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
@@ -498,6 +498,9 @@ class Page:
 
     async def _read(self, file: Any, role: str, long_side: int, *, enlarge: bool = True) -> Loaded:
         path = _path_of(file, role)
+        if not Path(path).exists():
+            sentence = f"The {role} is no longer kept: please add it again."
+            raise gr.Error(sentence, print_exception=False)
         try:
             async with self.reading:
                 image = await asyncio.to_thread(load_image, path, long_side=long_side, enlarge=enlarge)
@@ -600,6 +603,10 @@ def _said_beforehand(content: Example, style: Example) -> str:
     return f"{content.title}, painted beforehand like {style.title}. Press Stylize to see it happen."
 
 
+def _files_of(content: Example, style: Example) -> tuple[Path, ...]:
+    return content.path, style.path, *(made_beforehand(content, style) or ())
+
+
 def _credits(*examples: Example) -> str:
     return " · ".join(f"*{example.title}*: {example.credit}" for example in examples if example.credit)
 
@@ -617,15 +624,17 @@ def _path_of(file: Any, role: str) -> str:
 
 def launch(line: Line, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
-    fetch_nothing()
+    harden()
     datasets = load_datasets()
+    pairs = (pair for dataset in datasets for pair in dataset.pairs)
+    # Served from where they are: copies would be deleted like visitors' files.
+    gr.set_static_paths([file for pair in pairs for file in _files_of(*pair)])
     rooms = Page(line, datasets)
     page = rooms.build()
     page.queue(max_size=100, api_open=False)
     page.launch(
         theme=THEME,
         css_paths=CSS,
-        allowed_paths=[str(example.path) for data in datasets for example in data.contents + data.styles],
         max_file_size="50mb",
         footer_links=["api"],
         app_kwargs={

@@ -286,8 +286,10 @@ def test_an_animated_gif_is_painted_by_its_first_frame(client, tmp_path):
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_no_other_file_of_the_server_can_be_named(server, meta):
     """Not even an image: only what a visitor has uploaded."""
-    image = {"path": str(PHOTO), **meta}
-    raw_error(server, QUICK, "", [image, image])
+    image = {"path": str(EXAMPLES / "page.jpg"), **meta}
+    assert re.fullmatch(
+        r"(This did not work|Please send the photo)[^\n<]*\.", raw_error(server, QUICK, "", [image, image])
+    )
 
 
 @pytest.mark.parametrize("given", [("path",), ("path", "url"), ("url",)])

@@ -30,7 +30,7 @@ QUALITY = 90
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended, as files in a folder that is there for a day."""
+    """A run that has ended, as files in a folder of its own."""
 
     folder: Path
     name: str
@@ -95,7 +95,7 @@ def _read(path: Path) -> tf.Tensor:
         with Image.open(path) as picture:
             return from_uint8(np.asarray(picture.convert("RGB")))
     except FileNotFoundError as error:
-        sentence = "This run's pictures were kept for a day, and are gone: please run it once more."
+        sentence = "This run's pictures are no longer kept: please run it once more."
         raise gr.Error(sentence, print_exception=False) from error
 
 

@@ -1,9 +1,16 @@
 """What keeps the page from being used against its host or its visitors."""
 
+import logging
+import sys
 import time
+import traceback
 from collections.abc import Callable
+from typing import Any
 
 import gradio as gr
+import gradio.queueing
+import gradio.routes
+import gradio.utils
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,7 +22,9 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+logger = logging.getLogger("nst")
 
+_ERROR_PAYLOAD = gradio.utils.error_payload
 UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
 
@@ -41,6 +50,7 @@ def awaiting(request: gr.Request) -> Callable[[], bool]:
 
     By itself Gradio ends only generators, and these only once the connection is cut.
     """
+    assert request.request is not None
     queue, session = request.request.app.get_blocks()._queue, request.session_hash
     read = time.monotonic()
 
@@ -56,9 +66,37 @@ def awaiting(request: gr.Request) -> Callable[[], bool]:
     return awaited
 
 
-def fetch_nothing() -> None:
-    """Refuse addresses that visitors send in place of files, which Gradio would fetch."""
+def harden() -> None:
+    """Replace what Gradio does with addresses in place of files, which is to fetch them, and with errors.
+
+    Of those it would print what was sent, and tell the visitor nothing.
+    """
     gr.processing_utils.async_ssrf_protected_download = _refuse_address
+    for module in (gradio.utils, gradio.queueing):
+        module.error_payload = _told  # type: ignore[attr-defined]
+    for module in (gradio.queueing, gradio.routes):
+        module.traceback = _Logged  # type: ignore[attr-defined]
+
+
+def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
+    """What the visitor gets to know of an error, as Gradio's own function has it."""
+    if isinstance(error, gr.Error):
+        return _ERROR_PAYLOAD(error, show_error)
+    return _ERROR_PAYLOAD(
+        gr.Error("This did not work: please check what was sent, and try again."), show_error
+    )
+
+
+class _Logged:
+    """In place of the module `traceback`."""
+
+    @staticmethod
+    def print_exc() -> None:
+        """Log what kind of error it was and where, without its words, which may be the visitor's."""
+        error = sys.exception()
+        assert error is not None
+        *_, last = traceback.walk_tb(error.__traceback__)
+        logger.warning("a request failed: %s in %s", type(error).__name__, last[0].f_code.co_qualname)
 
 
 async def _refuse_address(url: str, cache_dir: str) -> str:

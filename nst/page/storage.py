@@ -61,8 +61,9 @@ class Storage:
 
 
 def _newest(folder: Path) -> float:
-    """When something in a folder was last changed, in seconds since the epoch; now, where it is vanishing."""
+    """When a folder's newest file was written, or it was emptied, in seconds since the epoch."""
     try:
-        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+        files = [path.stat().st_ctime for path in folder.rglob("*") if path.is_file()]
+        return max(files) if files else folder.stat().st_ctime
     except FileNotFoundError:
-        return time.time()
+        return time.time()  # it is being emptied
