@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ from nst.page.components import (
     pane,
     status,
 )
-from nst.page.results import Finished, Results, finish
+from nst.page.results import Finished, Results, finish, keep, kept_in
 from nst.page.security import SecurityHeaders, awaiting, harden
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
@@ -127,6 +127,8 @@ class Page:
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
+        # Served from where they are: copies would be deleted like visitors' files.
+        gr.set_static_paths([file for pair in self._pairs() for file in _files_of(*pair)])
         with gr.Blocks(title="Neural style transfer", delete_cache=self.storage.delete_cache) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
@@ -186,6 +188,7 @@ class Page:
         beforehand = self._beforehand(*pair)
         said = _said_beforehand(*pair) if beforehand else "Press Stylize to start."
         self.results = Results(beforehand, said)
+        self.last = gr.BrowserState("", storage_key="last-picture")
         self.settings.controls["strength"] = self.results.strength
         self.backbone_note = gr.Markdown(elem_id="backbone")
 
@@ -233,6 +236,7 @@ class Page:
             self.stop_button,
             *results.components,
             self.backbone_note,
+            self.last,
         ]
         painting: dict[str, Any] = {
             "outputs": outputs,
@@ -255,6 +259,12 @@ class Page:
             concurrency_limit=None,
             show_progress="hidden",
             api_visibility="private",
+        )
+        page.load(
+            self.restore,
+            self.last,
+            [self.content, self.style, self.credits, *settings.outputs, *results.components],
+            **QUIETLY,
         )
         page.load(None, js=FOR_SCREEN_READERS, api_visibility="private")
         page.unload(self.leave)
@@ -306,7 +316,8 @@ class Page:
             }
             name = "--".join(_short_stem(file["path"]) for file in (content, style))
             try:
-                outcome = await asyncio.to_thread(self._outcome, run, photo, name)
+                panes = [content["path"], style["path"]]
+                outcome = await asyncio.to_thread(self._outcome, run, photo, name, panes)
                 if run.progress is None:
                     outcome = {**self.results.again(before), **outcome}
             except (gr.Error, ImageError, OSError) as error:
@@ -426,6 +437,27 @@ class Page:
             **self.results.done(finished, config.strength, text, 1),
         }
 
+    def restore(self, last: Any) -> Any:
+        """After a reload, show the visitor's last picture again, with its images and settings."""
+        folder = self.storage.folder(str(last))
+        kept = kept_in(folder) if folder else None
+        if kept is None:
+            return gr.skip()
+        finished, panes = kept
+        config = TransferConfig(**finished.record["config"])
+        shown = self.results.done(finished, config.strength, "Here is your last picture again.", 1)
+        there = {
+            pane: file
+            for pane, file in zip((self.content, self.style), panes, strict=True)
+            if Path(file).exists()
+        }
+        examples = {str(one.path): one for pair in self._pairs() for one in pair}
+        credits = _credits(*(examples[file] for file in panes if file in examples))
+        return {**there, self.credits: credits, **self.settings.restored(config), **shown}
+
+    def _pairs(self) -> Iterator[tuple[Example, Example]]:
+        return (pair for dataset in self.datasets for pair in dataset.pairs)
+
     async def tell_time(self, size: float, iterations: float) -> str:
         """About how long a run will take on this server."""
         while not self.line.warm_up.future.done():
@@ -466,7 +498,9 @@ class Page:
         preset: str = next(iter(PRESETS)),
     ) -> tuple[Run, tf.Tensor]:
         """Read the images and put their run into the line; every bad input ends here."""
+        visitor = request.client.host if request.client else None
         try:
+            self.line.admit(visitor)
             config = on_preset(preset, TransferConfig(**settings))
             for name in LIMITED:
                 most = getattr(self.line.limits, name)
@@ -492,7 +526,7 @@ class Page:
             if picture is not None:
                 check_start(picture, content)
             run = Run(Job(content, styles, config, mask, picture), entries)
-            return self.line.join(run, request.client.host if request.client else None), content
+            return self.line.join(run, visitor), content
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -544,7 +578,7 @@ class Page:
             return f"Your picture is number {ahead + 1} of {self.line.length} in the line{when}."
         return "Preparing the images …" if run.backbone else "Loading the network …"
 
-    def _outcome(self, run: Run, photo: tf.Tensor, name: str) -> dict[Any, Any]:
+    def _outcome(self, run: Run, photo: tf.Tensor, name: str, panes: list[str]) -> dict[Any, Any]:
         """The picture beside the photo, and all that can be done with it."""
         _raise_failure(run)
         progress = run.progress
@@ -552,11 +586,12 @@ class Page:
             return {self.results.status: status("Stopped before the first step.")}
         height, width = progress.image.shape[1:3]
         finished = finish(run, photo, name, self.storage.new_folder())
+        keep(finished, panes)
         time_taken = duration(progress.seconds)
         text = f"{ENDED[run.ended]}: {len(run.history)} steps in {time_taken}, {width} × {height} pixels."
         share = 1 if run.ended == "finished" else _share(progress)
         done = self.results.done(finished, run.config.strength, text, share)
-        return {**done, self.backbone_note: _backbone_note(run)}
+        return {**done, self.backbone_note: _backbone_note(run), self.last: finished.folder.name}
 
 
 def _short_stem(path: str) -> str:
@@ -626,9 +661,6 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
     harden()
     datasets = load_datasets()
-    pairs = (pair for dataset in datasets for pair in dataset.pairs)
-    # Served from where they are: copies would be deleted like visitors' files.
-    gr.set_static_paths([file for pair in pairs for file in _files_of(*pair)])
     rooms = Page(line, datasets)
     page = rooms.build()
     page.queue(max_size=100, api_open=False)

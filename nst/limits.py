@@ -24,7 +24,7 @@ class Limits:
     seconds: int = _limit(1800, "seconds of one run")
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
     iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
-    per_minute: int = _limit(1000, "runs that one visitor may start in a minute")
+    per_minute: int = _limit(1000, "pictures that one visitor may ask for in a minute")
     per_visitor: int = _limit(1000, "runs of one visitor in the line")
     kept: int = _limit(86_400, "seconds that uploads and pictures stay on the server", low=60)
     study: int = _limit(40, "pictures with the default settings that a study may be worth")

@@ -108,7 +108,7 @@ class Line:
     def __init__(self, runner: Runner | None = None, limits: Limits = Limits()) -> None:
         self._runner = runner or Local()
         self.limits = limits
-        self._joined: dict[str, list[float]] = {}  # when visitors' runs did so, in the last minute
+        self._asked: dict[str, list[float]] = {}  # when visitors have, in the last minute
         self._runs: list[Run] = []  # that have not ended
         self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
         self._changing = threading.Lock()
@@ -116,24 +116,37 @@ class Line:
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
         self.warm_up = self._begin(Run(Job(noise, [noise**2], TransferConfig(size=128, iterations=8))))
 
+    def admit(self, visitor: str | None) -> None:
+        """Count a visitor's request. Raises BusyError where their minute is full, or as join() does.
+
+        To be asked before anything is done for them: reading their images is work as well.
+        """
+        with self._changing:
+            if visitor:
+                now = time.monotonic()
+                recent = {
+                    who: [then for then in times if now < then + 60] for who, times in self._asked.items()
+                }
+                self._asked = {who: times for who, times in recent.items() if times}
+                if len(self._asked.get(visitor, ())) >= self.limits.per_minute:
+                    raise BusyError("That was quick: please wait a minute before the next picture.")
+                self._asked.setdefault(visitor, []).append(now)
+            self._check_places(visitor)
+
     def join(self, run: Run, visitor: str | None = None) -> Run:
         """Put a run at the end of the line. Raises BusyError where that, or the visitor's share, is full."""
         with self._changing:
-            now = time.monotonic()
-            recent = {who: [then for then in times if now < then + 60] for who, times in self._joined.items()}
-            self._joined = {who: times for who, times in recent.items() if times}
-            if visitor and len(self._joined.get(visitor, ())) >= self.limits.per_minute:
-                raise BusyError("That was quick: please wait a minute before the next picture.")
-            self._runs = [run for run in self._runs if not run.future.cancelled()]
-            if len(self._runs) >= self.limits.places:
-                raise BusyError("Too many people are waiting: please try again in a few minutes.")
-            if visitor and sum(other.visitor == visitor for other in self._runs) >= self.limits.per_visitor:
-                raise BusyError("Your other pictures are still in the line: please wait for one of them.")
+            self._check_places(visitor)
             run.visitor = visitor
-            if visitor:
-                self._joined.setdefault(visitor, []).append(now)
             self._runs.append(self._begin(run))
         return run
+
+    def _check_places(self, visitor: str | None) -> None:
+        self._runs = [run for run in self._runs if not run.future.cancelled()]
+        if len(self._runs) >= self.limits.places:
+            raise BusyError("Too many people are waiting: please try again in a few minutes.")
+        if visitor and sum(run.visitor == visitor for run in self._runs) >= self.limits.per_visitor:
+            raise BusyError("Your other pictures are still in the line: please wait for one of them.")
 
     def _begin(self, run: Run) -> Run:
         run.future = self._threads.submit(self._carry_out, run)

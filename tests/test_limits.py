@@ -16,6 +16,7 @@ from nst.line import BusyError, Line, Run
 from nst.runners import Job
 
 NOBODY = {"painted": 0, "waiting": 0, "places": 3}
+LONG = TransferConfig(size=64, iterations=1000, optimizer="adam", backbone="vgg16-hed")
 QUICK = TransferConfig(size=32, iterations=1, backbone="vgg16-hed")
 
 
@@ -42,18 +43,35 @@ def test_a_limit_out_of_range_gets_one_plain_sentence(given):
 
 
 def test_one_visitor_in_a_hurry_waits_and_another_does_not(photo, painting):
-    line = Line(limits=Limits(per_minute=2))
+    line = Line(limits=Limits(per_minute=2, per_visitor=1))
     try:
         for _ in range(2):
-            line.join(Run(Job(photo, [painting], QUICK)), "here").future.result()
+            line.admit("here")
         with pytest.raises(
             BusyError, match=r"^That was quick: please wait a minute before the next picture\.$"
         ):
-            line.join(Run(Job(photo, [painting], QUICK)), "here")
-        line.join(Run(Job(photo, [painting], QUICK)), "there").future.result()
-        line.join(Run(Job(photo, [painting], QUICK))).future.result()
+            line.admit("here")
+        line.join(Run(Job(photo, [painting], LONG)), "here")
+        line.join(Run(Job(photo, [painting], LONG)), "there")
+        line.admit(None)
+        with pytest.raises(BusyError, match=r"^Your other pictures are still in the line: please wait"):
+            line.admit("there")
     finally:
         line.close()
+
+
+def test_what_is_refused_counts_as_asked():
+    """Whoever sends rubbish again and again is soon told to wait, before any of it is read."""
+    with serving(Limits(per_minute=2)) as (_, page):
+        client = Client(page.local_url, verbose=False)
+        sentences = []
+        for _ in range(3):
+            with pytest.raises(AppError) as error:
+                client.predict(handle_file(PHOTO), handle_file(PAINTING), size=0, api_name="/stylize")
+            sentences.append(str(error.value))
+        assert sentences[0] == sentences[1]
+        assert sentences[0].startswith("Please set the size")
+        assert sentences[2].startswith("That was quick")
 
 
 @pytest.mark.parametrize("name", ["size", "iterations"])
@@ -80,8 +98,7 @@ def test_health_says_how_long_the_line_is(photo, painting):
         assert health() in ({"state": state, **NOBODY} for state in ("starting", "ready"))
         line.warm_up.future.result()
         assert health() == {"state": "ready", **NOBODY}
-        long = TransferConfig(size=64, iterations=1000, optimizer="adam", backbone="vgg16-hed")
-        runs = [line.join(Run(Job(photo, [painting], config))) for config in (long, QUICK)]
+        runs = [line.join(Run(Job(photo, [painting], config))) for config in (LONG, QUICK)]
         assert health() == {"state": "busy", "painted": 1, "waiting": 1, "places": 3}
         runs[0].stop()
         runs[1].future.result()

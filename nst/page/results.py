@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ TABLES = {"The losses (CSV)": ".csv", "The run record (JSON)": ".json"}
 FORMATS = [*PICTURES, *ANIMATIONS, *TABLES]
 LOSSY = [name for name in FORMATS if name not in TABLES and not name.startswith("PNG")]
 QUALITY = 90
+_KEPT = "finished.json"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,29 @@ class Finished:
         else:
             save_record(record, file)
         return file
+
+
+def keep(finished: Finished, panes: Sequence[str]) -> None:
+    """Write down what kept_in() reads, with the files in the panes it was made from."""
+    values = {
+        "name": finished.name,
+        "moments": [moment.name for moment in finished.moments],
+        "steps": finished.steps,
+        "record": finished.record,
+        "panes": panes,
+    }
+    (finished.folder / _KEPT).write_text(json.dumps(values), encoding="utf-8")
+
+
+def kept_in(folder: Path) -> tuple[Finished, list[str]] | None:
+    """A finished run that keep() has written into `folder`, and its panes' files, where it is still there."""
+    try:
+        values = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    moments = tuple(folder / name for name in values["moments"])
+    photo, steps = folder / "photo.png", tuple(values["steps"])
+    return Finished(folder, values["name"], photo, moments, steps, values["record"]), values["panes"]
 
 
 def finish(run: Run, photo: tf.Tensor, name: str, folder: Path) -> Finished:

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -31,9 +32,15 @@ class Storage:
         return self._every, self._age
 
     def new_folder(self) -> Path:
-        """A new folder for one run's files."""
-        self._runs.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=self._runs))
+        """A new folder for one run's files; whoever knows its name may see them."""
+        folder = self._runs / secrets.token_hex(16)
+        folder.mkdir(parents=True)
+        return folder
+
+    def folder(self, name: str) -> Path | None:
+        """The new_folder() of that name, which may be anything, where it is still there."""
+        folder = self._runs / name if re.fullmatch("[0-9a-f]{32}", name) else None
+        return folder if folder and folder.is_dir() else None
 
     def clear(self, page: gr.Blocks) -> None:
         """Delete every folder in which nothing is of `page` itself, or has been touched for long enough."""

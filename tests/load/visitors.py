@@ -73,7 +73,7 @@ class Report:
     samples: list[dict[str, float]] = field(default_factory=list)  # of the server, one a second
 
     def fail(self, what: str) -> None:
-        self.failures.append(what[:400])
+        self.failures.append(what[:2000])
 
 
 @dataclass
@@ -405,9 +405,11 @@ def run(visitors: int, seconds: float) -> Report:
         finally:
             process.terminate()
             process.wait()
-            lines = log.read_text().splitlines()
-        for line in (line for line in lines if re.search(r"Traceback|Exception|10\.1\.|passwd|photo", line)):
-            report.fail(f"the log says {line}")
+            told = re.search(
+                r"^.*(Traceback|10\.1\.|passwd|photo).*", log.read_text(), re.DOTALL | re.MULTILINE
+            )
+        if told:
+            report.fail(f"the log says {told[0]}")
         check_flat(report)
     return report
 
