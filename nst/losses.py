@@ -306,7 +306,7 @@ def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dic
 class Computations:
     """What objectives of one thread compute with: sessions, and the Gram matrices of the last styles."""
 
-    MOST_SHAPES = 48  # images that sessions may have met, since each has cost them memory
+    MOST_SHAPES = 16  # images that sessions may have met, since each has cost them memory
     MOST_GRAMS = 32  # images; 2.4 MB each with the layers of the paper
 
     def __init__(self) -> None:

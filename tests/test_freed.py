@@ -11,6 +11,7 @@ from test_app import PAINTING, PHOTO, called
 from nst.config import TransferConfig
 from nst.limits import Limits
 from nst.line import Line, Run
+from nst.page.security import UNREAD_SECONDS
 from nst.runners import Job
 
 LONG = {"size": 256, "iterations": 1000, "backbone": "vgg16-hed"}
@@ -55,7 +56,14 @@ def cut_off(server: str, line: Line) -> None:
         painted(line)
 
 
-@pytest.mark.parametrize("leave", [cancelled, cut_off])
+def never_read(server: str, line: Line) -> None:
+    """The answer is asked for, and nobody comes for it."""
+    called(server, LONG)
+    time.sleep(UNREAD_SECONDS)
+    assert line._runs[0].history
+
+
+@pytest.mark.parametrize("leave", [cancelled, cut_off, never_read])
 def test_whoever_leaves_frees_the_processor(served, leave):
     server, line = served
     leave(server, line)

@@ -1,0 +1,51 @@
+"""Whoever stops, reloads or closes the page: looked at on the processor, and what stays of their picture."""
+
+import re
+
+import pytest
+from conftest import button
+from playwright.sync_api import expect
+from served import serving
+from test_freed import MOST_SECONDS, painted, spent_until_free
+from test_page import quick
+
+
+@pytest.fixture(scope="module")
+def served():
+    with serving() as (line, page):
+        line.warm_up.future.result()
+        yield page.local_url, line
+
+
+@pytest.mark.parametrize("leave", ["stops", "reloads", "closes the tab"])
+def test_whoever_leaves_the_page_frees_the_processor(chromium, served, leave):
+    server, line = served
+    page = chromium.new_page()
+    page.goto(server)
+    button(page, "Stylize").wait_for()
+    quick(page, size=256, iterations=1000)
+    button(page, "Stylize").click()
+    painted(line)
+    {"stops": button(page, "Stop").click, "reloads": page.reload, "closes the tab": page.close}[leave]()
+    assert spent_until_free(line) < MOST_SECONDS
+    page.close()
+
+
+def test_a_reload_during_a_run_does_not_lose_the_picture_before(visit):
+    page = visit()
+    page.locator(".pairs:visible button.thumbnail-item").nth(2).click()
+    expect(page.locator("#style img")).to_have_attribute("src", re.compile("great-wave"))
+    quick(page, size=96, iterations=7)
+    button(page, "Stylize").click()
+    expect(page.locator(".status").first).to_contain_text("Done: 7 steps", timeout=60_000)
+    picture = page.locator("#comparison img").nth(1).get_attribute("src")
+    quick(page, size=256, iterations=1000)
+    button(page, "Stylize").click()
+    expect(page.locator(".status").first).to_contain_text("step", timeout=60_000)
+    page.reload()
+    expect(page.locator(".status").first).to_contain_text("Here is your last picture again.", timeout=60_000)
+    expect(page.locator("#comparison img").nth(1)).to_have_attribute("src", picture)
+    expect(page.locator("#style img")).to_have_attribute("src", re.compile("great-wave"))
+    expect(page.get_by_role("spinbutton", name="Iterations").first).to_have_value("7")
+    button(page, "Stylize").click()
+    expect(page.locator(".status").first).to_contain_text("Done: 7 steps", timeout=60_000)
