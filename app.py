@@ -16,8 +16,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# Gradio and TensorFlow read these when they are imported: no calls home, and no log of what was optimised.
+# Gradio and TensorFlow read these when they are imported: no calls home, no statistics of events, which take
+# longer with each of them, and no log of what was optimised.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "SPACE_ID" in os.environ:  # visitors' addresses are in a header there; uvicorn reads this when it starts
     os.environ.setdefault("FORWARDED_ALLOW_IPS", "*")
@@ -27,6 +30,7 @@ import tensorflow as tf
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 
 from nst import limits, runners
 from nst.backbones import WeightsError
@@ -128,7 +132,7 @@ class Page:
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
         # Served from where they are: copies would be deleted like visitors' files.
-        gr.set_static_paths([file for pair in self._pairs() for file in _files_of(*pair)])
+        gr.set_static_paths({file for pair in self._pairs() for file in _files_of(*pair)})
         with gr.Blocks(title="Neural style transfer", delete_cache=self.storage.delete_cache) as page:
             gr.Markdown(
                 "# Neural style transfer\n"
@@ -657,8 +661,8 @@ def _path_of(file: Any, role: str) -> str:
         raise gr.Error(sentence, print_exception=False) from error
 
 
-def launch(line: Line, **options: Any) -> gr.Blocks:
-    """Serve the page with its runs in `line`; `options` are those of Gradio's launch()."""
+def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
+    """Serve the page with its runs in `line`, and its metrics; `options` are those of Gradio's launch()."""
     harden()
     datasets = load_datasets()
     rooms = Page(line, datasets)
@@ -669,6 +673,7 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
         css_paths=CSS,
         max_file_size="50mb",
         footer_links=["api"],
+        enable_monitoring=False,  # it would keep who came when
         app_kwargs={
             "middleware": [Middleware(SecurityHeaders)],
             "lifespan": rooms.storage.lifespan(page),
@@ -676,6 +681,8 @@ def launch(line: Line, **options: Any) -> gr.Blocks:
         **options,
     )
     page.app.add_api_route("/health", line.state)
+    if metrics:
+        page.app.add_api_route("/metrics", lambda: PlainTextResponse(line.metrics.text()))
     return page
 
 
@@ -684,6 +691,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
     parser.add_argument("--share", action="store_true", default=None, help="give it a public link as well")
     parser.add_argument("--auth", metavar="NAME:PASSWORD", help="let nobody in without them (or: NST_AUTH)")
+    parser.add_argument(
+        "--metrics", action="store_true", help="serve /metrics for Prometheus (or: NST_METRICS=1)"
+    )
     limits.add_options(parser)
     runners.add_options(parser)
     arguments = parser.parse_args()
@@ -700,7 +710,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nst-", ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("GRADIO_TEMP_DIR", folder)
         try:
-            options = {"share": arguments.share, "auth": (name, password) if name else None}
+            options = {
+                "share": arguments.share,
+                "auth": (name, password) if name else None,
+                "metrics": arguments.metrics or os.environ.get("NST_METRICS", "") not in ("", "0"),
+            }
             page = launch(line, **options, quiet=True, prevent_thread_lock=True)
             print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
             page.block_thread()

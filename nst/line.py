@@ -16,6 +16,7 @@ from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
 from nst.limits import Limits
+from nst.metrics import Metrics
 from nst.records import history_row, run_record
 from nst.runners import Job, Local, Runner
 from nst.snapshots import Snapshots
@@ -37,6 +38,7 @@ class Run:
     def __init__(self, job: Job, entries: Mapping[str, Any] | None = None) -> None:
         self.config = job.config
         self.visitor: str | None = None  # who has put it into the line, if that is known
+        self.joined = time.monotonic()
         self.backbone: Backbone | None = None  # known once the run has begun
         self.progress: Progress | None = None
         self.attempts = 0  # more than one where its worker was lost
@@ -113,6 +115,7 @@ class Line:
         self._asked: dict[str, list[float]] = {}  # when visitors have, in the last minute
         self._runs: list[Run] = []  # that have not ended
         self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
+        self.metrics = Metrics(self.state)
         self._changing = threading.Lock()
         self._threads = ThreadPoolExecutor(self._runner.workers)
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
@@ -131,6 +134,7 @@ class Line:
                 }
                 self._asked = {who: times for who, times in recent.items() if times}
                 if len(self._asked.get(visitor, ())) >= self.limits.per_minute:
+                    self.metrics.refused.inc()
                     raise BusyError("That was quick: please wait a minute before the next picture.")
                 self._asked.setdefault(visitor, []).append(now)
             self._check_places(visitor)
@@ -146,8 +150,10 @@ class Line:
     def _check_places(self, visitor: str | None) -> None:
         self._runs = [run for run in self._runs if not run.future.cancelled()]
         if len(self._runs) >= self.limits.places:
+            self.metrics.refused.inc()
             raise BusyError("Too many people are waiting: please try again in a few minutes.")
         if visitor and sum(run.visitor == visitor for run in self._runs) >= self.limits.per_visitor:
+            self.metrics.refused.inc()
             raise BusyError("Your other pictures are still in the line: please wait for one of them.")
 
     def _begin(self, run: Run) -> Run:
@@ -155,20 +161,18 @@ class Line:
         return run
 
     def _carry_out(self, run: Run) -> None:
+        self.metrics.waited.observe(time.monotonic() - run.joined)
         try:
             run.paint(self._runner, self.limits.seconds)
         except Exception:
             run.ended = "failed"
             raise
         finally:
-            logger.info(
-                "%s: %d px, %d of %d steps, %.1f s",
-                run.ended,
-                run.config.size,
-                len(run.history),
-                run.config.iterations,
-                run.history[-1]["seconds"] if run.history else 0,
-            )
+            steps, seconds = len(run.history), run.history[-1]["seconds"] if run.history else 0
+            size, most = run.config.size, run.config.iterations
+            logger.info("%s: %d px, %d of %d steps, %.1f s", run.ended, size, steps, most, seconds)
+            self.metrics.ended.labels(run.ended).inc()
+            self.metrics.took.observe(seconds)
             self.pace = run.pace or self.pace
             _give_back()
             with self._changing:  # whoever follows the run has it still; here it would stay in memory

@@ -116,3 +116,25 @@ def test_with_a_password_nobody_gets_in_without_it():
         files = handle_file(PHOTO), handle_file(PAINTING)
         _, record = client.predict(*files, size=32, iterations=1, api_name="/stylize")
         assert record["ended"] == "finished"
+
+
+def test_metrics_count_runs_and_refusals_and_are_there_only_where_asked_for(photo, painting):
+    with serving() as (_, page):
+        assert "nst_" not in requests.get(f"{page.local_url}metrics").text
+    with serving(Limits(per_visitor=1), metrics=True) as (line, page):
+        line.warm_up.future.result()
+        line.join(Run(Job(photo, [painting], QUICK))).future.result()
+        line.join(Run(Job(photo, [painting], LONG)), "here")
+        with pytest.raises(BusyError):
+            line.admit("here")
+        answer = requests.get(f"{page.local_url}metrics")
+        values = {
+            name: float(value)
+            for name, value in (text.rsplit(" ", 1) for text in answer.text.splitlines() if text[0] != "#")
+        }
+        assert values['nst_runs_total{ended="finished"}'] == 2
+        assert values["nst_refused_total"] == values["nst_painted"] == 1
+        assert values["nst_waiting"] == 0
+        assert values["nst_wait_seconds_count"] >= values["nst_run_seconds_count"] == 2
+        assert values["process_resident_memory_bytes"] > 1e8
+        assert "here" not in answer.text
