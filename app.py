@@ -52,7 +52,7 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish, keep, kept_in
-from nst.page.security import SecurityHeaders, awaiting, harden
+from nst.page.security import SecurityHeaders, harden, stop_unread
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
@@ -127,6 +127,7 @@ class Page:
         self.datasets = datasets
         self.storage = Storage(Path(get_upload_folder()), line.limits.kept)
         self.runs: dict[str, set[Run]] = {}  # by the visitor's session
+        self.guards: set[asyncio.Task[None]] = set()  # that end runs which nobody waits for any more
         self.reading = asyncio.Semaphore(2)  # a picture of 50 megapixels takes half a gigabyte to read
 
     def build(self) -> gr.Blocks:
@@ -304,7 +305,6 @@ class Page:
             raise gr.Error(str(error), print_exception=False) from error
         files = {"content": content, "styles": [style, *paintings], "mask": mask}
         run, photo = await self._join(request, files, settings, start)
-        self.runs.setdefault(request.session_hash, set()).add(run)
         try:
             yield {
                 self.start_button: gr.Button("Painting …", interactive=False),
@@ -312,7 +312,7 @@ class Page:
                 self.results.go_on: gr.Button(interactive=False),
                 self.results.status: status(self._before_painting(run)),
             }
-            async for update in self._watch(run, awaiting(request)):
+            async for update in self._watch(run):
                 yield update
             ready = {
                 self.start_button: gr.Button("Stylize", interactive=True),
@@ -373,13 +373,9 @@ class Page:
             raise gr.Error("Please give more styles as a list of files.", print_exception=False)
         files = {"content": content, "styles": [style, *more_styles], "mask": mask, "start": start}
         run, photo = await self._join(request, files, settings, preset=preset)
-        self.runs.setdefault(request.session_hash, set()).add(run)
         try:
-            awaited = awaiting(request)
             while not run.future.done():
                 await asyncio.sleep(0.1)
-                if not awaited():
-                    run.stop()
             _raise_failure(run)
             if run.progress is None:
                 raise gr.Error("The run was stopped before its first step.", print_exception=False)
@@ -530,9 +526,14 @@ class Page:
             if picture is not None:
                 check_start(picture, content)
             run = Run(Job(content, styles, config, mask, picture), entries)
-            return self.line.join(run, visitor), content
+            self.line.join(run, visitor)
         except (ConfigError, BusyError) as error:
             raise gr.Error(str(error), print_exception=False) from error
+        self.runs.setdefault(request.session_hash, set()).add(run)
+        guard = asyncio.create_task(stop_unread(request, run.future.done, run.stop))
+        self.guards.add(guard)  # or nothing keeps it
+        guard.add_done_callback(self.guards.discard)
+        return run, content
 
     async def _read(self, file: Any, role: str, long_side: int, *, enlarge: bool = True) -> Loaded:
         path = _path_of(file, role)
@@ -546,13 +547,11 @@ class Page:
         except ImageError as error:
             raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
 
-    async def _watch(self, run: Run, awaited: Callable[[], bool]) -> AsyncIterator[dict[Any, Any]]:
+    async def _watch(self, run: Run) -> AsyncIterator[dict[Any, Any]]:
         """What has changed on the page, about every second, until the run ends."""
         said, shown, flat, picture_due, chart_due = "", None, False, 0.0, 0.0
         while not run.future.done():
             await asyncio.sleep(0.1)
-            if not awaited():
-                run.stop()
             progress, now = run.progress, time.monotonic()
             if progress is None:
                 if said != (said := self._before_painting(run)):

@@ -1,6 +1,6 @@
 """A real server of the page, for as long as a test needs it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,3 +21,19 @@ def serving(limits: Limits = Limits(), **options: Any) -> Iterator[tuple[Line, g
     finally:
         line.close()
         page.close()
+
+
+def pressed(
+    config: dict[str, Any], label: str, session: str, images: Sequence[Any] = (), **settings: Any
+) -> dict[str, Any]:
+    """What the page of that config sends where the first button of that label is pressed.
+
+    `settings` go by their labels in small letters.
+    """
+    props = {component["id"]: component["props"] for component in config["components"]}
+    button = next(number for number in props if props[number].get("value") == label)
+    event = next(event for event in config["dependencies"] if [button, "click"] in event["targets"])
+    given = [props[number] for number in event["inputs"]]
+    data = [settings.get(str(one.get("label")).lower(), one.get("value")) for one in given]
+    data[1 : 1 + len(images)] = images  # the first is the page's state
+    return {"data": data, "fn_index": event["id"], "session_hash": session}

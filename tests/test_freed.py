@@ -5,8 +5,8 @@ import time
 import httpx
 import pytest
 from gradio_client import Client, handle_file
-from served import serving
-from test_app import PAINTING, PHOTO, called
+from served import pressed, serving
+from test_app import PAINTING, PHOTO, called, uploaded
 
 from nst.config import TransferConfig
 from nst.limits import Limits
@@ -56,6 +56,19 @@ def cut_off(server: str, line: Line) -> None:
         painted(line)
 
 
+def gone(server: str, line: Line) -> None:
+    """The page's connection is cut, and nothing says so: no beacon, no heartbeat."""
+    images = [uploaded(server, path) for path in (PHOTO, PAINTING)]
+    settings = {"size": LONG["size"], "iterations": LONG["iterations"]}
+    config = httpx.get(f"{server}config").json()
+    body = pressed(config, "Stylize", "somebody", images, **settings)
+    httpx.post(f"{server}gradio_api/queue/join", json=body).raise_for_status()
+    with httpx.stream("GET", f"{server}gradio_api/queue/data?session_hash=somebody", timeout=60) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        painted(line)
+
+
 def never_read(server: str, line: Line) -> None:
     """The answer is asked for, and nobody comes for it."""
     called(server, LONG)
@@ -63,7 +76,7 @@ def never_read(server: str, line: Line) -> None:
     assert line._runs[0].history
 
 
-@pytest.mark.parametrize("leave", [cancelled, cut_off, never_read])
+@pytest.mark.parametrize("leave", [cancelled, cut_off, gone, never_read])
 def test_whoever_leaves_frees_the_processor(served, leave):
     server, line = served
     leave(server, line)

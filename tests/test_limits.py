@@ -124,9 +124,9 @@ def test_metrics_count_runs_and_refusals_and_are_there_only_where_asked_for(phot
     with serving(Limits(per_visitor=1), metrics=True) as (line, page):
         line.warm_up.future.result()
         line.join(Run(Job(photo, [painting], QUICK))).future.result()
-        line.join(Run(Job(photo, [painting], LONG)), "here")
+        line.join(Run(Job(photo, [painting], LONG)), "10.0.0.7")
         with pytest.raises(BusyError):
-            line.admit("here")
+            line.admit("10.0.0.7")
         answer = requests.get(f"{page.local_url}metrics")
         values = {
             name: float(value)
@@ -137,4 +137,4 @@ def test_metrics_count_runs_and_refusals_and_are_there_only_where_asked_for(phot
         assert values["nst_waiting"] == 0
         assert values["nst_wait_seconds_count"] >= values["nst_run_seconds_count"] == 2
         assert values["process_resident_memory_bytes"] > 1e8
-        assert "here" not in answer.text
+        assert "10.0.0.7" not in answer.text

@@ -1,5 +1,6 @@
 """What keeps the page from being used against its host or its visitors."""
 
+import asyncio
 import logging
 import sys
 import time
@@ -45,25 +46,24 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def awaiting(request: gr.Request) -> Callable[[], bool]:
-    """A function that says, asked now and then, whether the visitor still reads what they are sent.
+async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:
+    """Call `stop` once nobody reads what the visitor is sent, unless it has `ended` before.
 
-    By itself Gradio ends only generators, and these only once the connection is cut.
+    By itself Gradio only leaves a generator where it is, and lets all else run to its end.
     """
     assert request.request is not None
     queue, session = request.request.app.get_blocks()._queue, request.session_hash
     read = time.monotonic()
-
-    def awaited() -> bool:
-        nonlocal read
+    while not ended():
+        await asyncio.sleep(0.2)
         messages = queue.pending_messages_per_session.get(session)
         if messages is None or messages.empty():
             read = time.monotonic()
         events = (event for job in queue.active_jobs for event in job or ())
         alive = any(event.alive for event in events if event.session_hash == session)
-        return alive and time.monotonic() < read + UNREAD_SECONDS
-
-    return awaited
+        if not alive or time.monotonic() > read + UNREAD_SECONDS:
+            stop()
+            return
 
 
 def harden() -> None:

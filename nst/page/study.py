@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
-from nst.page.security import awaiting
+from nst.page.security import stop_unread
 from nst.runners import Job, Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
@@ -211,11 +212,13 @@ class StudyTab:
             raise gr.Error("Your study is running: please stop it, or wait for it.", print_exception=False)
         folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
         shown = Shown(plan, folder)
-        stopping = self._stopping[session] = asyncio.Event()
-        awaited = awaiting(request)
         with ExitStack() as stack:
             stack.enter_context(folder.locked())
+            stopping = self._stopping[session] = asyncio.Event()
             stack.callback(lambda: self._stopping.pop(session))
+            leave = partial(self.leave, request)
+            guard = asyncio.create_task(stop_unread(request, stopping.is_set, leave))
+            stack.callback(guard.cancel)
             yield {
                 self.shown: shown,
                 self.start: gr.Button("Running …", interactive=False),
@@ -231,8 +234,6 @@ class StudyTab:
                 try:
                     async with aclosing(self._painted(session, stopping, planned, folder)) as ticks:
                         async for run in ticks:
-                            if not awaited():
-                                self.leave(request)
                             yield {self.status: self._progress(shown, planned, run)}
                 except (ImageError, StudyError) as error:
                     failed += 1

@@ -33,6 +33,7 @@ from PIL import Image, ImageOps
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from served import pressed  # noqa: E402
 from test_app import API_DEFAULTS  # noqa: E402
 from test_hostile import FILES  # noqa: E402
 
@@ -163,30 +164,10 @@ class Visitor:
 
     # What one does on the page.
 
-    def _event(self, label: str) -> dict[str, Any]:
-        """The event of the button of that label."""
-        of_label = {
-            component["id"]
-            for component in self.config["components"]
-            if component["type"] == "button" and component["props"].get("value") == label
-        }
-        return next(
-            event
-            for event in self.config["dependencies"]
-            if any(target[0] in of_label and target[1] == "click" for target in event["targets"])
-        )
-
-    async def press_stylize(self, session: str, settings: dict[str, Any]) -> None:
-        event = self._event("Stylize")
-        components = {component["id"]: component["props"] for component in self.config["components"]}
-        labels = {"size": "Size", "iterations": "Iterations", "seed": "Seed"}
-        by_label = {labels[name]: value for name, value in settings.items() if name in labels}
-        values = [components[number] for number in event["inputs"]]
-        data = [by_label.get(props.get("label"), props.get("value")) for props in values]
-        data[1:3] = await self.images()  # after the state
-        body = {"data": data, "fn_index": event["id"], "session_hash": session}
-        answer = await self.client.post("gradio_api/queue/join", content=json.dumps(body))
-        answer.raise_for_status()
+    async def press(self, label: str, session: str, *images: Any, **settings: Any) -> None:
+        queued = "queue/join" if images else "run/predict"
+        body = pressed(self.config, label, session, images, **settings)
+        (await self.client.post(f"gradio_api/{queued}", content=json.dumps(body))).raise_for_status()
 
     async def messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
         params = {"session_hash": session}
@@ -202,7 +183,7 @@ class Visitor:
         session, settings, began = f"{self.random.getrandbits(64):x}", self.settings(), time.monotonic()
         if stop or leave:
             settings |= {"iterations": 300, "size": 256}
-        await self.press_stylize(session, settings)
+        await self.press("Stylize", session, *await self.images(), **settings)
         painting, last = False, {}
         async with aclosing(self.messages(session)) as messages:
             async for message in messages:
@@ -213,8 +194,7 @@ class Visitor:
                     if leave:
                         break
                     if stop:
-                        body = {"data": [], "fn_index": self._event("Stop")["id"], "session_hash": session}
-                        await self.client.post("gradio_api/run/predict", content=json.dumps(body))
+                        await self.press("Stop", session)
                 last = message
         if leave and painting:
             self.report.outcomes["left the page"] += 1
