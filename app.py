@@ -45,6 +45,7 @@ from nst.page.components import (
     CSS,
     DEFAULTS,
     QUIETLY,
+    SCREEN_READERS_JS,
     SETTINGS,
     duration,
     pair_thumbnail,
@@ -77,7 +78,8 @@ ENDED = {
     "failed": "Stopped, because the losses went out of range",
 }
 SHOW_RESULTS = """() => {
-    if (window.innerWidth <= 768) document.querySelector('#results').scrollIntoView({behavior: 'smooth'});
+    const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
+    if (window.innerWidth <= 768) document.querySelector('#results').scrollIntoView({behavior});
 }"""
 # A phone that goes to sleep would lose its run.
 WATCH_RESULTS = """(...values) => {
@@ -85,16 +87,6 @@ WATCH_RESULTS = """(...values) => {
     navigator.wakeLock?.request('screen').then((lock) => { window.awake = lock; }, () => {});
     return values;
 }""".replace("SHOW", SHOW_RESULTS)
-# Gradio's preview is a button without a name, and the head of its messages a button around another.
-FOR_SCREEN_READERS = """() => {
-    const mend = () => {
-        document.querySelectorAll('#picture button:not([aria-label]):has(img)').forEach(
-            (button) => button.setAttribute('aria-label', 'The picture so far'));
-        document.querySelectorAll('.toast-header[role=button]').forEach(
-            (head) => head.setAttribute('role', 'group'));
-    };
-    new MutationObserver(mend).observe(document.body, {childList: true, subtree: true});
-}"""
 LET_SCREEN_SLEEP = "() => { window.awake?.release(); }"
 
 FONT = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))  # its 600 lacks most letters
@@ -271,7 +263,7 @@ class Page:
             [self.content, self.style, self.credits, *settings.outputs, *results.components],
             **QUIETLY,
         )
-        page.load(None, js=FOR_SCREEN_READERS, api_visibility="private")
+        page.load(None, js=SCREEN_READERS_JS, api_visibility="private")
         page.unload(self.leave)
 
     async def paint(

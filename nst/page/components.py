@@ -17,6 +17,7 @@ from nst.config import TransferConfig
 from nst.images import ImageError, load_image, to_uint8
 
 CSS = Path(__file__).with_name("page.css")
+SCREEN_READERS_JS = Path(__file__).with_name("screen_readers.js").read_text(encoding="utf-8")
 QUIETLY: dict[str, Any] = {
     "queue": False,
     "show_progress": "hidden",
@@ -122,7 +123,7 @@ def status(text: str, share: float | None = None) -> str:
     """One line of plain text over a bar that is filled to `share` of its length, or emptied at once."""
     filled = "width: 0; transition: none" if share is None else f"width: {100 * share:.1f}%"
     return (
-        f'<div class="status" role="status"><p>{html.escape(text)}</p>'
+        f'<div class="status"><p>{html.escape(text)}</p>'
         f'<div class="bar"><div style="{filled}"></div></div></div>'
     )
 

@@ -9,6 +9,7 @@ from served import serving
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
 WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
+TABLET = {"width": 820, "height": 1180}
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
-"""The page for everybody: axe-core's rules, in every state of it; and no controls but with a name."""
+"""The page for everybody: axe-core's rules in every state of it; by keyboard alone, read out, and at rest."""
+
+import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import PHONE, WIDE, button
+from conftest import PHONE, TABLET, WIDE, button
 from playwright.sync_api import expect
 from test_page import quick
 
@@ -41,3 +43,109 @@ def test_nothing_serious_idle_running_done_and_after_an_error(visit, viewport, s
     page.get_by_test_id("toast-close").click()
     page.get_by_role("tab", name="Study").click()
     assert serious(page) == []
+
+
+def focused(page):
+    """What has the keyboard's focus, as it would be named."""
+    return page.evaluate(
+        """() => {
+            const here = document.activeElement;
+            const label = here.labels?.[0]?.textContent ?? here.closest('label')?.textContent;
+            return (here.ariaLabel || here.textContent || label || here.placeholder || here.tagName).trim();
+        }"""
+    )
+
+
+def tab_to(page, name, most=150):
+    """Press Tab until the focus is where `name` is; what it has met on the way."""
+    met = []
+    while not met or not re.match(name, met[-1]):
+        assert len(met) < most, met
+        page.keyboard.press("Tab")
+        met.append(focused(page))
+    return met
+
+
+def test_with_the_keyboard_alone_a_picture_is_chosen_painted_stopped_and_saved(visit, tmp_path):
+    page = visit()
+    quick(page, size=256, iterations=1000)
+    page.evaluate("document.activeElement.blur()")
+    tab_to(page, "Stylize")
+    tab_to(page, r"The Great Wave|Thumbnail 3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#style img")).to_have_attribute("src", re.compile("great-wave"))
+    met = tab_to(page, "Save$")
+    for name in (
+        "Preset",
+        "Content weight",
+        "Style weight",
+        "Iterations",
+        "Size",
+        "Moment",
+        "Strength",
+        "Save as",
+    ):
+        assert any(name in one for one in met), (name, met)
+    page.keyboard.press("Control+Home")
+    button(page, "Stylize").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    button(page, "Stop").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".status").first).to_contain_text("Stopped", timeout=60_000)
+    expect(button(page, "Save")).to_be_enabled(timeout=60_000)
+    button(page, "Save").focus()
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert download.value.suggested_filename.endswith(".png")
+
+
+def test_changes_are_read_out_and_steps_are_not_counted_aloud(visit):
+    page = visit()
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const aloud = document.querySelector('#aloud');
+            const listener = new MutationObserver(() => window.heard.push(aloud.textContent));
+            listener.observe(aloud, {childList: true});
+        }"""
+    )
+    quick(page, size=256, iterations=60)
+    button(page, "Stylize").click()
+    expect(page.locator(".status").first).to_contain_text("Done", timeout=60_000)
+    page.wait_for_timeout(300)
+    heard = page.evaluate("window.heard")
+    assert heard[-1].startswith("Done: 60 steps")
+    assert any("step" in text for text in heard[:-1])
+    assert len(heard) < 8, heard
+
+
+def test_nothing_moves_where_less_motion_is_asked_for(visit):
+    page = visit(PHONE)
+    page.emulate_media(reduced_motion="reduce")
+    quick(page, size=256, iterations=1000)
+    button(page, "Stylize").click()
+    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    moving = page.evaluate("document.getAnimations().filter((one) => one.playState === 'running').length")
+    assert moving == 0
+    button(page, "Stop").click()
+
+
+@pytest.mark.parametrize("viewport", [WIDE, TABLET, PHONE])
+def test_the_layout_does_not_shift_while_a_picture_is_painted(visit, viewport):
+    page = visit(viewport)
+    quick(page, size=256, iterations=60)
+    button(page, "Stylize").click()
+    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(500)  # a phone scrolls to the picture
+    page.evaluate(
+        """() => {
+            window.shift = 0;
+            const add = (entry) => { window.shift += entry.value; };
+            new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({type: 'layout-shift'});
+        }"""
+    )
+    expect(page.locator(".status").first).to_contain_text("Done", timeout=60_000)
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.shift") < 0.1  # what counts as good for a whole page
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
