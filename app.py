@@ -53,7 +53,7 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish, keep, kept_in
-from nst.page.security import SecurityHeaders, harden, stop_unread
+from nst.page.security import SecurityHeaders, SmallRequests, harden, stop_unread
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
@@ -68,6 +68,7 @@ from nst.transfer import (
     seconds_left,
 )
 
+SESSIONS = 1000  # that Gradio remembers, with a fifth of a megabyte for each
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart anew at each update, which takes it a while
 
@@ -664,9 +665,10 @@ def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
         css_paths=CSS,
         max_file_size="50mb",
         footer_links=["api"],
+        state_session_capacity=SESSIONS,
         enable_monitoring=False,  # it would keep who came when
         app_kwargs={
-            "middleware": [Middleware(SecurityHeaders)],
+            "middleware": [Middleware(SecurityHeaders), Middleware(SmallRequests)],
             "lifespan": rooms.storage.lifespan(page),
         },
         **options,

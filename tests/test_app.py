@@ -14,6 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from served import serving
+from test_hostile import MOST_MEMORY, held
 
 import app
 from nst.config import TransferConfig
@@ -316,3 +317,20 @@ def test_every_answer_has_the_security_headers(server):
     for path in ("", "config", "health", "gradio_api/file=/etc/passwd"):
         headers = httpx.get(f"{server}{path}").headers
         assert {name: headers[name] for name in HEADERS} == HEADERS
+
+
+@pytest.mark.parametrize("length", [1_000_001, 60_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_that_is_no_upload_is_short(server, length, chunked):
+    """A picture as a `data:` address would get past the limit of uploads."""
+    body = b'{"data": [{"path": "data:image/png;base64,' + b"A" * length + b'"}]}'
+    before = held("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        sent = (body[at : at + 65536] for at in range(0, len(body), 65536)) if chunked else body
+        answer = httpx.post(f"{server}gradio_api/call/stylize", content=sent, headers=JSON, timeout=60)
+        assert answer.status_code >= 400
+        assert chunked or re.fullmatch(r"This request is too long: please [^\n<]*\.", answer.json()["error"])
+    except (httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):
+        pass  # hung up before all of it was sent
+    assert held("VmHWM") - before < MOST_MEMORY

@@ -1,13 +1,17 @@
-"""Whatever is sent: an image or a sentence, a config or a sentence, never anything else."""
+"""Whatever is sent: an image or a sentence, a config or a sentence, a picture or a sentence, and no more."""
 
 import io
 import json
 import re
 from pathlib import Path
 
+import httpx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from served import serving
+from test_app import API_DEFAULTS, JSON, called
 
 from nst.config import ConfigError, TransferConfig
 from nst.images import METADATA_KEYWORD, ImageError, load_image
@@ -25,7 +29,7 @@ values = st.recursive(
 )
 
 
-def check_sentence(error: Exception) -> None:
+def check_sentence(error: Exception | str) -> None:
     assert re.fullmatch(r"[A-Z][^\n<>]*\.", str(error))
 
 
@@ -102,3 +106,36 @@ def test_a_limit_of_any_type_is_taken_or_refused_in_a_sentence(name, value):
         Limits(**{name: value})
     except ConfigError as error:
         check_sentence(error)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving(Limits(size=64, iterations=2)) as (_, page):
+        yield page.local_url
+
+
+@settings(bounded, max_examples=100)
+@given(st.dictionaries(st.sampled_from([*API_DEFAULTS]), values, max_size=3))
+def test_settings_of_any_type_get_a_picture_or_a_sentence_from_the_api(server, given_settings):
+    quick = {"size": 32, "iterations": 1, "backbone": "vgg16-hed"}
+    answer = httpx.get(called(server, {**quick, **given_settings}), timeout=60).text.strip().splitlines()
+    event, data = (line.partition(": ")[2] for line in answer[-2:])
+    if event == "error":
+        check_sentence(json.loads(data)["error"])
+    else:
+        assert event == "complete"
+
+
+@bounded
+@given(
+    st.sampled_from(["queue/join", "call/stylize", "run/predict", "run/stylize", "cancel", "reset"]),
+    values.map(json.dumps)
+    | st.dictionaries(
+        st.sampled_from(["data", "fn_index", "session_hash", "event_id", "event_data", "trigger_id"]), values
+    ).map(json.dumps)
+    | st.text(max_size=50),
+)
+def test_a_request_of_anything_gets_json_that_no_browser_takes_for_a_page(server, path, body):
+    answer = httpx.post(f"{server}gradio_api/{path}", content=body.encode("utf-8", "replace"), headers=JSON)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Type"].startswith(("application/json", "text/plain"))

@@ -12,7 +12,8 @@ import gradio as gr
 import gradio.queueing
 import gradio.routes
 import gradio.utils
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # A page made to be embedded can't forbid that; what it serves is never another type than it says.
@@ -26,6 +27,7 @@ HEADERS = {
 logger = logging.getLogger("nst")
 
 _ERROR_PAYLOAD = gradio.utils.error_payload
+MOST_BYTES = 1_000_000  # of a request that is no upload
 UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
 
@@ -44,6 +46,36 @@ class SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class SmallRequests:
+    """ASGI middleware: no request but an upload is longer than MOST_BYTES.
+
+    Files belong into uploads, whose size Gradio limits; of `data:` addresses it would hold all in memory.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, or with 413."""
+        if scope["type"] != "http" or scope["path"].endswith("/upload"):
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            sentence = "This request is too long: please upload files, and send no more than where they are."
+            await JSONResponse({"error": sentence}, 413)(scope, receive, send)
+            return
+        left = MOST_BYTES
+
+        async def receive_some() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            return message if left >= 0 else {"type": "http.disconnect"}
+
+        await self._app(scope, receive_some, send)
 
 
 async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:
