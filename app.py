@@ -53,7 +53,7 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish, keep, kept_in
-from nst.page.security import SecurityHeaders, SmallRequests, harden, stop_unread
+from nst.page.security import SecurityHeaders, SmallRequests, address, harden, stop_unread
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
@@ -462,12 +462,10 @@ class Page:
         seconds, wait = self.line.seconds(config), self.line.wait()
         if seconds is None:
             return ""
-        line = (
-            f", once the {self.line.length} in the line are done: in about {duration(wait)} now"
-            if wait
-            else ""
-        )
-        return f"Takes about {duration(seconds)} here{line}."
+        text = f"Takes about {duration(seconds)} here."
+        if wait and wait >= 1:
+            text += f" With {self.line.length} in the line now, it would begin in about {duration(wait)}."
+        return text
 
     def _forget(self, request: gr.Request, run: Run) -> None:
         run.stop()
@@ -491,7 +489,7 @@ class Page:
         preset: str = next(iter(PRESETS)),
     ) -> tuple[Run, tf.Tensor]:
         """Read the images and put their run into the line; every bad input ends here."""
-        visitor = request.client.host if request.client else None
+        visitor = address(request)
         try:
             self.line.admit(visitor)
             config = on_preset(preset, TransferConfig(**settings))
@@ -570,7 +568,7 @@ class Page:
     def _before_painting(self, run: Run) -> str:
         ahead, wait = self.line.ahead(run), self.line.wait(run)
         if ahead:
-            when = f", and it begins in about {duration(wait)}" if wait else ""
+            when = f", and it begins in about {duration(wait)}" if wait and wait >= 1 else ""
             return f"Your picture is number {ahead + 1} of {self.line.length} in the line{when}."
         return "Preparing the images …" if run.backbone else "Loading the network …"
 

@@ -58,10 +58,8 @@ def limits_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os
 
     A Hugging Face Space, which sets SPACE_ID, is public unless NST_PUBLIC is 0.
     """
-    public = arguments.public or environment.get("NST_PUBLIC", environment.get("SPACE_ID", "")) not in (
-        "",
-        "0",
-    )
+    said = environment.get("NST_PUBLIC", environment.get("SPACE_ID", ""))
+    public = arguments.public or said not in ("", "0")
     given = {
         limit.name: getattr(arguments, limit.name) or environment.get(f"NST_MAX_{limit.name.upper()}")
         for limit in fields(Limits)

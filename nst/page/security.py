@@ -78,6 +78,11 @@ class SmallRequests:
         await self._app(scope, receive_some, send)
 
 
+def address(request: gr.Request) -> str | None:
+    """Where a visitor comes from, as the limits tell them apart."""
+    return request.client.host if request.client else None
+
+
 async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:
     """Call `stop` once nobody reads what the visitor is sent, unless it has `ended` before.
 

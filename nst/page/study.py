@@ -22,7 +22,7 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
-from nst.page.security import stop_unread
+from nst.page.security import address, stop_unread
 from nst.runners import Job, Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
@@ -232,7 +232,7 @@ class StudyTab:
                     continue
                 yield {self.status: self._progress(shown, planned, None), **self._sheet(shown, planned)}
                 try:
-                    async with aclosing(self._painted(session, stopping, planned, folder)) as ticks:
+                    async with aclosing(self._painted(request, stopping, planned, folder)) as ticks:
                         async for run in ticks:
                             yield {self.status: self._progress(shown, planned, run)}
                 except (ImageError, StudyError) as error:
@@ -255,7 +255,7 @@ class StudyTab:
             }
 
     async def _painted(
-        self, session: str | None, stopping: asyncio.Event, planned: Planned, folder: StudyFolder
+        self, request: gr.Request, stopping: asyncio.Event, planned: Planned, folder: StudyFolder
     ) -> AsyncGenerator[Run]:
         """Follow one run about every second, and keep it if it gets to its end."""
         config = planned.config
@@ -266,13 +266,13 @@ class StudyTab:
         job = Job(content, [style], config)
         while not stopping.is_set():
             try:
-                run = self._line.join(Run(job))
+                run = self._line.join(Run(job), address(request))
                 break
             except BusyError:
                 await asyncio.sleep(WAITING_SECONDS)
         else:
             return
-        self._painting[session] = run
+        self._painting[request.session_hash] = run
         try:
             ticks = 0
             while not run.future.done():
@@ -282,7 +282,7 @@ class StudyTab:
                     yield run
         finally:
             run.stop()
-            del self._painting[session]
+            del self._painting[request.session_hash]
         if stopping.is_set() or run.future.cancelled():
             return
         error = run.future.exception()
