@@ -27,6 +27,7 @@ if "SPACE_ID" in os.environ:  # visitors' addresses are in a header there; uvico
 
 import gradio as gr
 import tensorflow as tf
+from fastapi.exceptions import RequestValidationError
 from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
@@ -53,7 +54,14 @@ from nst.page.components import (
     status,
 )
 from nst.page.results import Finished, Results, finish, keep, kept_in
-from nst.page.security import SecurityHeaders, SmallRequests, address, harden, stop_unread
+from nst.page.security import (
+    SecurityHeaders,
+    SmallRequests,
+    address,
+    harden,
+    refuse_unreadable,
+    stop_unread,
+)
 from nst.page.settings import LIMITED, Settings
 from nst.page.storage import Storage
 from nst.page.study import Shown, StudyTab
@@ -667,6 +675,7 @@ def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
         enable_monitoring=False,  # it would keep who came when
         app_kwargs={
             "middleware": [Middleware(SecurityHeaders), Middleware(SmallRequests)],
+            "exception_handlers": {RequestValidationError: refuse_unreadable},
             "lifespan": rooms.storage.lifespan(page),
         },
         **options,

@@ -13,6 +13,7 @@ import gradio.queueing
 import gradio.routes
 import gradio.utils
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -109,6 +110,7 @@ def harden() -> None:
     Of those it would print what was sent, and tell the visitor nothing.
     """
     gr.processing_utils.async_ssrf_protected_download = _refuse_address
+    logging.getLogger("uvicorn.error").addFilter(_without_words)
     for module in (gradio.utils, gradio.queueing):
         module.error_payload = _told  # type: ignore[attr-defined]
     for module in (gradio.queueing, gradio.routes):
@@ -124,16 +126,32 @@ def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     )
 
 
+async def refuse_unreadable(request: Request, error: Exception) -> JSONResponse:
+    """In place of an answer that repeats what was sent, or fails where JSON has no word for it."""
+    return JSONResponse({"error": "This request can't be read: please send it as the API page says."}, 422)
+
+
+def _without_words(record: logging.LogRecord) -> bool:
+    if record.exc_info and record.exc_info[1]:
+        record.msg, record.args, record.exc_info = _kind_of(record.exc_info[1]), (), None
+    return True
+
+
+def _kind_of(error: BaseException) -> str:
+    """What kind of error it was and where, without its words, which may be the visitor's."""
+    *_, last = traceback.walk_tb(error.__traceback__)
+    return f"a request failed: {type(error).__name__} in {last[0].f_code.co_qualname}"
+
+
 class _Logged:
     """In place of the module `traceback`."""
 
     @staticmethod
     def print_exc() -> None:
-        """Log what kind of error it was and where, without its words, which may be the visitor's."""
+        """Log the error that is being handled."""
         error = sys.exception()
         assert error is not None
-        *_, last = traceback.walk_tb(error.__traceback__)
-        logger.warning("a request failed: %s in %s", type(error).__name__, last[0].f_code.co_qualname)
+        logger.warning(_kind_of(error))
 
 
 async def _refuse_address(url: str, cache_dir: str) -> str:

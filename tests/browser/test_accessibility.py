@@ -81,7 +81,6 @@ def test_with_the_keyboard_alone_a_picture_is_chosen_painted_stopped_and_saved(v
         "Style weight",
         "Iterations",
         "Size",
-        "Moment",
         "Strength",
         "Save as",
     ):
@@ -102,6 +101,7 @@ def test_with_the_keyboard_alone_a_picture_is_chosen_painted_stopped_and_saved(v
 
 def test_changes_are_read_out_and_steps_are_not_counted_aloud(visit):
     page = visit()
+    page.locator("#aloud").wait_for(state="attached")
     page.evaluate(
         """() => {
             window.heard = [];
@@ -126,8 +126,8 @@ def test_nothing_moves_where_less_motion_is_asked_for(visit):
     quick(page, size=256, iterations=1000)
     button(page, "Stylize").click()
     expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
-    moving = page.evaluate("document.getAnimations().filter((one) => one.playState === 'running').length")
-    assert moving == 0
+    still = "document.getAnimations().every((one) => one.playState !== 'running')"
+    page.wait_for_function(still, timeout=5_000)  # what turns, pulses or slides for as long as it is painted
     button(page, "Stop").click()
 
 
