@@ -134,6 +134,9 @@ def test_nothing_moves_where_less_motion_is_asked_for(visit):
 @pytest.mark.parametrize("viewport", [WIDE, TABLET, PHONE])
 def test_the_layout_does_not_shift_while_a_picture_is_painted(visit, viewport):
     page = visit(viewport)
+    cut_off = """[...document.querySelectorAll('.pairs')].filter((one) => one.offsetParent
+        && one.querySelector('.grid-wrap').scrollWidth > one.clientWidth).length"""
+    assert page.evaluate(cut_off) == 0
     quick(page, size=256, iterations=60)
     button(page, "Stylize").click()
     expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
