@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ if "SPACE_ID" in os.environ:  # visitors' addresses are in a header there; uvico
 import gradio as gr
 import tensorflow as tf
 from fastapi.exceptions import RequestValidationError
-from gradio.data_classes import FileData
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -53,17 +52,11 @@ from nst.page.components import (
     pane,
     status,
 )
+from nst.page.fairness import Chores, FairShare, address, stop_unread
 from nst.page.results import Finished, Results, finish, keep, kept_in
-from nst.page.security import (
-    SecurityHeaders,
-    SmallRequests,
-    address,
-    harden,
-    refuse_unreadable,
-    stop_unread,
-)
-from nst.page.settings import LIMITED, Settings
-from nst.page.storage import Storage
+from nst.page.security import KnownPaths, SecurityHeaders, harden, refuse_unreadable
+from nst.page.settings import Settings
+from nst.page.storage import Storage, uploaded
 from nst.page.study import Shown, StudyTab
 from nst.presets import PRESETS, on_preset
 from nst.records import image_entry, levelled_off
@@ -126,10 +119,10 @@ class Page:
     def __init__(self, line: Line, datasets: tuple[Dataset, ...]) -> None:
         self.line = line
         self.datasets = datasets
-        self.storage = Storage(Path(get_upload_folder()), line.limits.kept)
+        self.storage = Storage(Path(get_upload_folder()), line.limits.kept, line.limits.storage)
+        self.chores = Chores(line.limits.places)
         self.runs: dict[str, set[Run]] = {}  # by the visitor's session
         self.guards: set[asyncio.Task[None]] = set()  # that end runs which nobody waits for any more
-        self.reading = asyncio.Semaphore(2)  # a picture of 50 megapixels takes half a gigabyte to read
 
     def build(self) -> gr.Blocks:
         """The page, top to bottom as it looks."""
@@ -146,11 +139,11 @@ class Page:
                     with gr.Column(scale=5, min_width=320):
                         self._panes()
                         self._examples()
-                        self.settings = Settings(self.line.limits)
+                        self.settings = Settings(self.line.limits, self.chores)
                     with gr.Column(scale=7, min_width=320, elem_id="results"):
                         self._results()
                 with gr.Tab("Study", id="study"):
-                    self.study = StudyTab(self.line, self.datasets, self.storage.new_folder)
+                    self.study = StudyTab(self.line, self.datasets, self.storage.new_folder, self.chores)
             self._events(page)
             gr.api(self.stylize, concurrency_limit=None)
         return page
@@ -193,7 +186,7 @@ class Page:
         pair = self.datasets[0].pairs[0]
         beforehand = self._beforehand(*pair)
         said = _said_beforehand(*pair) if beforehand else "Press Stylize to start."
-        self.results = Results(beforehand, said)
+        self.results = Results(beforehand, said, self.chores)
         self.last = gr.BrowserState("", storage_key="last-picture")
         self.settings.controls["strength"] = self.results.strength
         self.backbone_note = gr.Markdown(elem_id="backbone")
@@ -286,7 +279,7 @@ class Page:
         self, request: gr.Request, moment: int, finished: Finished, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Like paint(), from a moment of the last run."""
-        picture = await asyncio.to_thread(finished.picture, int(moment))
+        picture = await self.chores.do(request, finished.picture, int(moment))
         entry = {"name": f"step {finished.steps[int(moment) - 1]} of the run before"}
         async for update in self._paint(request, finished, (picture, entry), *values):
             yield update
@@ -397,8 +390,10 @@ class Page:
         for run in tuple(self.runs.get(request.session_hash, ())):
             run.stop()
 
-    def _chooser(self, dataset: Dataset) -> Callable[[gr.SelectData, gr.Request, float], dict[Any, Any]]:
-        def choose(event: gr.SelectData, request: gr.Request, strength: float) -> dict[Any, Any]:
+    def _chooser(
+        self, dataset: Dataset
+    ) -> Callable[[gr.SelectData, gr.Request, float], Awaitable[dict[Any, Any]]]:
+        async def choose(event: gr.SelectData, request: gr.Request, strength: float) -> dict[Any, Any]:
             """Fill both panes, and show what was painted beforehand, unless a run is being shown."""
             pair = content, style = dataset.pairs[event.index]
             panes = {
@@ -409,11 +404,12 @@ class Page:
             beforehand = None if request.session_hash in self.runs else self._beforehand(*pair)
             if beforehand is None:
                 return panes
-            return panes | self.results.done(beforehand, strength, _said_beforehand(*pair), None)
+            said = _said_beforehand(*pair)
+            return panes | await self.chores.do(request, self.results.done, beforehand, strength, said, None)
 
         return choose
 
-    def open_run(self, event: gr.EventData, request: gr.Request, shown: Shown | None) -> dict[Any, Any]:
+    async def open_run(self, event: gr.EventData, request: gr.Request, shown: Shown | None) -> dict[Any, Any]:
         """Show a run of the visitor's study with its images and settings, ready to be varied."""
         if request.session_hash in self.runs:
             sentence = "Your picture is being painted: please stop it first, or wait for it."
@@ -424,21 +420,21 @@ class Page:
             raise gr.Error("This study's pictures are gone: please run it once more.", print_exception=False)
         pair = planned.content, planned.style
         folder, picture, config = self.storage.new_folder(), shown.picture(planned), planned.config
-        height, width = load_image(picture).shape[1:3]
-        save_image(resize(load_image(pair[0].path), height, width), folder / "photo.png")
+        await self.chores.do(request, _save_resized, pair[0].path, picture, folder / "photo.png")
         steps = (record["history"][-1]["step"],)
         finished = Finished(folder, planned.name, folder / "photo.png", (picture,), steps, record)
         text = f"From the study: {shown.plan.title(planned)}."
+        done = await self.chores.do(request, self.results.done, finished, config.strength, text, 1)
         return {
             self.tabs: gr.Tabs(selected="paint"),
             self.content: str(pair[0].path),
             self.style: str(pair[1].path),
             self.credits: _credits(*pair),
             **self.settings.restored(config),
-            **self.results.done(finished, config.strength, text, 1),
+            **done,
         }
 
-    def restore(self, last: Any) -> Any:
+    async def restore(self, request: gr.Request, last: Any) -> Any:
         """After a reload, show the visitor's last picture again, with its images and settings."""
         folder = self.storage.folder(str(last))
         kept = kept_in(folder) if folder else None
@@ -446,7 +442,8 @@ class Page:
             return gr.skip()
         finished, panes = kept
         config = TransferConfig(**finished.record["config"])
-        shown = self.results.done(finished, config.strength, "Here is your last picture again.", 1)
+        said = "Here is your last picture again."
+        shown = await self.chores.do(request, self.results.done, finished, config.strength, said, 1)
         there = {
             pane: file
             for pane, file in zip((self.content, self.style), panes, strict=True)
@@ -501,10 +498,7 @@ class Page:
         try:
             self.line.admit(visitor)
             config = on_preset(preset, TransferConfig(**settings))
-            for name in LIMITED:
-                most = getattr(self.line.limits, name)
-                if getattr(config, name) > most:
-                    raise ConfigError(f"Please set {name} to {most} at most: more is for the command line.")
+            self.line.limits.check(config)
             content, content_entry = await self._read(files["content"], "photo", config.size)
             entries: dict[str, Any] = {"content": content_entry, "styles": []}
             styles = []
@@ -535,14 +529,10 @@ class Page:
         return run, content
 
     async def _read(self, file: Any, role: str, long_side: int, *, enlarge: bool = True) -> Loaded:
-        path = _path_of(file, role)
-        if not Path(path).exists():
-            sentence = f"The {role} is no longer kept: please add it again."
-            raise gr.Error(sentence, print_exception=False)
+        path = uploaded(file, role)
         try:
-            async with self.reading:
-                image = await asyncio.to_thread(load_image, path, long_side=long_side, enlarge=enlarge)
-                return image, await asyncio.to_thread(image_entry, path)
+            image = await self.chores.do_admitted(load_image, path, long_side=long_side, enlarge=enlarge)
+            return image, await self.chores.do_admitted(image_entry, path)
         except ImageError as error:
             raise gr.Error(f"{role.capitalize()}: {error}", print_exception=False) from error
 
@@ -601,6 +591,12 @@ def _short_stem(path: str) -> str:
     return Path(path).stem.encode()[:100].decode(errors="ignore")
 
 
+def _save_resized(photo: Path, picture: Path, file: Path) -> None:
+    """Write the photo as large as the picture."""
+    height, width = load_image(picture).shape[1:3]
+    save_image(resize(load_image(photo), height, width), file)
+
+
 def _backbone_note(run: Run) -> str:
     backbone = run.backbone
     return f"The images are read by {BACKBONES[backbone.name]}. {backbone.note}" if backbone else ""
@@ -648,17 +644,6 @@ def _credits(*examples: Example) -> str:
     return " · ".join(f"*{example.title}*: {example.credit}" for example in examples if example.credit)
 
 
-def _path_of(file: Any, role: str) -> str:
-    """Where an uploaded file lies. Gradio has checked that it was uploaded, if it is marked as a file."""
-    if file is None:
-        raise gr.Error(f"Please add a {role} first.", print_exception=False)
-    try:
-        return FileData.model_validate(file, context={"validate_meta": True}).path
-    except ValueError as error:
-        sentence = f"Please send the {role} as a file (with gradio_client: handle_file)."
-        raise gr.Error(sentence, print_exception=False) from error
-
-
 def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
     """Serve the page with its runs in `line`, and its metrics; `options` are those of Gradio's launch()."""
     harden()
@@ -673,8 +658,13 @@ def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
         footer_links=["api"],
         state_session_capacity=SESSIONS,
         enable_monitoring=False,  # it would keep who came when
+        run_history=False,  # and this, what they did
         app_kwargs={
-            "middleware": [Middleware(SecurityHeaders), Middleware(SmallRequests)],
+            "middleware": [
+                Middleware(SecurityHeaders),
+                Middleware(KnownPaths),
+                Middleware(FairShare, limits=line.limits, storage=rooms.storage),
+            ],
             "exception_handlers": {RequestValidationError: refuse_unreadable},
             "lifespan": rooms.storage.lifespan(page),
         },
@@ -703,12 +693,15 @@ def main() -> None:
     if bool(name) != bool(password):
         sys.exit("Please give --auth a name and a password, with a colon between them.")
     try:
-        line = Line(limits=limits.limits_of(arguments), runner=runners.runner_of(arguments))
+        allowed = limits.limits_of(arguments)
+        line = Line(runners.runner_of(arguments, allowed.at_once), allowed)
     except (ConfigError, RunnerError) as error:
         sys.exit(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
-    with tempfile.TemporaryDirectory(prefix="nst-", ignore_cleanup_errors=True) as folder:
-        os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+    where = os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())
+    Path(where).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="nst-", dir=where, ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             options = {
                 "share": arguments.share,

@@ -2,14 +2,19 @@
 
 import argparse
 import os
+import threading
+import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from nst.config import ConfigError, TransferConfig
 
+LIMITED = ("size", "iterations")  # settings of which a limit says the most
+
 _SETTINGS = TransferConfig.__dataclass_fields__
-_SIZES, _STEPS = (_SETTINGS[name].metadata["range"] for name in ("size", "iterations"))
+_SIZES, _STEPS = (_SETTINGS[name].metadata["range"] for name in LIMITED)
 
 
 def _limit(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
@@ -21,11 +26,16 @@ class Limits:
     """The most of everything, generous for one's own machine. Raises ConfigError for what is out of range."""
 
     places: int = _limit(20, "runs in the line, with those that are being painted")
+    at_once: int = _limit(1, "runs that this machine paints at once", high=64)
     seconds: int = _limit(1800, "seconds of one run")
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
     iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
     per_minute: int = _limit(1000, "pictures that one visitor may ask for in a minute")
     per_visitor: int = _limit(1000, "runs of one visitor in the line")
+    requests: int = _limit(10_000, "requests that one visitor may send in a minute")
+    connections: int = _limit(1000, "requests of one visitor that may be open")
+    uploads: int = _limit(20_000, "megabytes that one visitor may upload while uploads are kept")
+    storage: int = _limit(50_000, "megabytes of uploads and pictures on the server")
     kept: int = _limit(86_400, "seconds that uploads and pictures stay on the server", low=60)
     study: int = _limit(40, "pictures with the default settings that a study may be worth")
 
@@ -37,10 +47,53 @@ class Limits:
                 flag = _flag(limit.name)
                 raise ConfigError(f"Please set {flag} to a whole number from {low:,} to {high:,}.")
 
+    def check(self, config: TransferConfig) -> None:
+        """Raise ConfigError for a config of more than is allowed."""
+        for name in LIMITED:
+            most = getattr(self, name)
+            if getattr(config, name) > most:
+                raise ConfigError(f"Please set {name} to {most} at most: more is for the command line.")
 
-PUBLIC = Limits(
-    places=12, seconds=300, size=1024, iterations=300, per_minute=6, per_visitor=3, kept=3600, study=6
-)  # two cores
+
+PUBLIC = Limits(  # two cores
+    places=12,
+    seconds=300,
+    size=1024,
+    iterations=300,
+    per_minute=6,
+    per_visitor=3,
+    requests=600,
+    connections=100,
+    uploads=500,
+    storage=5000,
+    kept=3600,
+    study=6,
+)
+
+
+class Allowance:
+    """So much of something for each visitor, in every span of that many seconds."""
+
+    def __init__(self, most: int, seconds: float) -> None:
+        self._most, self._seconds = most, seconds
+        self._taken: Counter[str] = Counter()
+        self._over = 0.0  # when the present span is
+        self._changing = threading.Lock()
+
+    def has(self, visitor: str | None, amount: int) -> bool:
+        """Whether the visitor has so much left. One of whom nothing is known always has."""
+        if time.monotonic() >= self._over:
+            self._taken.clear()
+            self._over = time.monotonic() + self._seconds
+        return visitor is None or self._taken[visitor] + amount <= self._most
+
+    def take(self, visitor: str | None, amount: int = 1) -> bool:
+        """As has(), and they have it no longer."""
+        with self._changing:
+            left = self.has(visitor, amount)
+            if left and visitor is not None:
+                self._taken[visitor] += amount
+            return left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from nst.backbones import Backbone, load_backbone
 from nst.config import TransferConfig
 from nst.images import from_uint8, to_uint8
-from nst.limits import Limits
+from nst.limits import Allowance, Limits
 from nst.metrics import Metrics
 from nst.records import history_row, run_record
 from nst.runners import Job, Local, Runner
@@ -110,9 +110,9 @@ class Line:
     """
 
     def __init__(self, runner: Runner | None = None, limits: Limits = Limits()) -> None:
-        self._runner = runner or Local()
+        self._runner = runner or Local(limits.at_once)
         self.limits = limits
-        self._asked: dict[str, list[float]] = {}  # when visitors have, in the last minute
+        self._pictures = Allowance(limits.per_minute, 60)
         self._runs: list[Run] = []  # that have not ended
         self.pace: float | None = None  # seconds for one unit of cost(), as the last run has had it
         self.metrics = Metrics(self.state)
@@ -126,17 +126,10 @@ class Line:
 
         To be asked before anything is done for them: reading their images is work as well.
         """
+        if not self._pictures.take(visitor):
+            self.metrics.refused.inc()
+            raise BusyError("That was quick: please wait a minute before the next picture.")
         with self._changing:
-            if visitor:
-                now = time.monotonic()
-                recent = {
-                    who: [then for then in times if now < then + 60] for who, times in self._asked.items()
-                }
-                self._asked = {who: times for who, times in recent.items() if times}
-                if len(self._asked.get(visitor, ())) >= self.limits.per_minute:
-                    self.metrics.refused.inc()
-                    raise BusyError("That was quick: please wait a minute before the next picture.")
-                self._asked.setdefault(visitor, []).append(now)
             self._check_places(visitor)
 
     def join(self, run: Run, visitor: str | None = None) -> Run:

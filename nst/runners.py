@@ -5,6 +5,7 @@ import hashlib
 import io
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -81,26 +82,39 @@ class Runner(Protocol):
 
 
 class Local:
-    """Runs in this process, one at a time: two would only slow each other down."""
+    """Runs in this process. On few cores two at once would only slow each other down."""
 
-    workers = 1
-
-    def __init__(self) -> None:
-        self._shared = Computations()
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers
+        self._free: queue.LifoQueue[Computations] = queue.LifoQueue()  # the last used has met most styles
+        for _ in range(workers):
+            self._free.put(Computations())
 
     def paint(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """As Runner.paint()."""
         images = {"mask": job.mask, "start": job.start}
-        return stylize(job.content, job.styles, job.config, **images, stop=stop, shared=self._shared)
+        with self._computations() as shared:
+            yield from stylize(job.content, job.styles, job.config, **images, stop=stop, shared=shared)
 
     def measure(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
         """As Runner.measure()."""
         backbone = load_backbone(job.config.backbone)
-        return measure(picture, job.content, job.styles, job.config, backbone, self._shared)
+        with self._computations() as shared:
+            return measure(picture, job.content, job.styles, job.config, backbone, shared)
 
     def close(self) -> None:
         """Give back the sessions' threads and memory."""
-        self._shared.close()
+        while not self._free.empty():
+            self._free.get().close()
+
+    @contextmanager
+    def _computations(self) -> Iterator[Computations]:
+        """One for oneself, once one is free."""
+        shared = self._free.get()
+        try:
+            yield shared
+        finally:
+            self._free.put(shared)
 
 
 @dataclass(frozen=True)
@@ -455,8 +469,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(flag, type=float, default=default, metavar="N", help=text)
 
 
-def runner_of(arguments: argparse.Namespace) -> Runner:
-    """The runner that the options of add_options() ask for. Raises RunnerError."""
+def runner_of(arguments: argparse.Namespace, at_once: int = 1) -> Runner:
+    """What the options of add_options() ask for; in this process `at_once` workers. Raises RunnerError."""
     if arguments.ray is None:
-        return Local()
+        return Local(at_once)
     return Ray(arguments.ray or None, Resources(arguments.ray_cpus, arguments.ray_gpus, arguments.ray_memory))

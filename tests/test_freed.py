@@ -11,7 +11,7 @@ from test_app import PAINTING, PHOTO, called, uploaded
 from nst.config import TransferConfig
 from nst.limits import Limits
 from nst.line import Line, Run
-from nst.page.security import UNREAD_SECONDS
+from nst.page.fairness import UNREAD_SECONDS
 from nst.runners import Job
 
 LONG = {"size": 256, "iterations": 1000, "backbone": "vgg16-hed"}

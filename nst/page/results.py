@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from nst.figures import loss_chart
 from nst.images import from_uint8, resize, save_image, to_uint8
 from nst.line import Run
 from nst.page.components import QUIETLY, slider, status
+from nst.page.fairness import Chores
 from nst.records import save_losses, save_record
 
 PICTURES = {"PNG with settings": ".png", "JPEG": ".jpg", "WebP": ".webp"}
@@ -126,8 +127,9 @@ def _read(path: Path) -> tf.Tensor:
 class Results:
     """The right half of the page."""
 
-    def __init__(self, beforehand: Finished | None, said: str) -> None:
+    def __init__(self, beforehand: Finished | None, said: str, chores: Chores) -> None:
         """At first it shows what was painted `beforehand`, if anything was, and says so."""
+        self._chores = chores
         self.finished = gr.State(beforehand)
         self.preview = gr.Image(
             label="Picture",
@@ -188,14 +190,67 @@ class Results:
         """Let the sliders and the formats act on what has been painted."""
         here = [self.finished, self.moment, self.strength]
         latest: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last"}
-        self.moment.input(_show_moment, here, [self.comparison, self.status, self.chart], **latest)
-        self.strength.change(_show, here, self.comparison, **latest)
-        # In the queue, one at a time: a film takes seconds, and its frames much memory.
-        saving: dict[str, Any] = {**latest, "queue": True, "concurrency_id": "saving", "concurrency_limit": 1}
+        self.moment.input(self._show_moment, here, [self.comparison, self.status, self.chart], **latest)
+        self.strength.change(self._show, here, self.comparison, **latest)
+        saving: dict[str, Any] = {**latest, "queue": True, "concurrency_limit": None}  # it says "Preparing"
         what = [*here, self.form, self.quality]
         self.form.input(lambda form: gr.Slider(interactive=form in LOSSY), self.form, self.quality, **QUIETLY)
-        gr.on([self.strength.change, self.form.change, self.quality.change], _save, what, self.save, **saving)
-        self.moment.change(_save_picture, what, self.save, **saving)
+        gr.on(
+            [self.strength.change, self.form.change, self.quality.change],
+            self._save,
+            what,
+            self.save,
+            **saving,
+        )
+        self.moment.change(self._save_picture, what, self.save, **saving)
+
+    async def _show(
+        self, request: gr.Request, finished: Finished | None, number: int, strength: float
+    ) -> Any:
+        return await self._chores.do(request, _pair, finished, number, strength) if finished else gr.skip()
+
+    async def _show_moment(
+        self, request: gr.Request, finished: Finished, number: int, strength: float
+    ) -> tuple[Any, str, Any]:
+        row = next(row for row in finished.record["history"] if row["step"] == finished.steps[number - 1])
+        text = (
+            f"Step {row['step']} of {finished.steps[-1]}, {row['size']} px: "
+            f"content {row['content']:.3g}, style {row['style']:.3g}, total {row['total']:.3g}."
+        )
+        pair = await self._chores.do(request, _pair, finished, number, strength)
+        return pair, status(text, 1), _chart(finished, marked=row["step"])
+
+    async def _save(
+        self,
+        request: gr.Request,
+        finished: Finished | None,
+        number: int,
+        strength: float,
+        form: str,
+        quality: int,
+    ) -> AsyncIterator[Any]:
+        if finished is None:
+            return
+        yield gr.DownloadButton("Preparing …", interactive=False)
+        try:
+            file = await self._chores.do(request, finished.saved, number, strength, form, quality)
+        except gr.Error:
+            yield gr.DownloadButton("Save", interactive=False)
+            raise
+        yield gr.DownloadButton("Save", value=str(file), interactive=True)
+
+    async def _save_picture(
+        self,
+        request: gr.Request,
+        finished: Finished | None,
+        number: int,
+        strength: float,
+        form: str,
+        quality: int,
+    ) -> AsyncIterator[Any]:
+        if form in PICTURES:  # all else is the same at every moment
+            async for update in self._save(request, finished, number, strength, form, quality):
+                yield update
 
     def done(self, finished: Finished, strength: float, text: str, share: float | None) -> dict[Any, Any]:
         """The updates that show a run that has ended; the bar is filled to `share`."""
@@ -233,34 +288,6 @@ class Results:
 
 def _pair(finished: Finished, number: int, strength: float) -> tuple[str, str]:
     return str(finished.photo), str(finished.shown(number, strength))
-
-
-def _show(finished: Finished | None, number: int, strength: float) -> Any:
-    return _pair(finished, number, strength) if finished else gr.skip()
-
-
-def _show_moment(finished: Finished, number: int, strength: float) -> tuple[Any, str, Any]:
-    row = next(row for row in finished.record["history"] if row["step"] == finished.steps[number - 1])
-    text = (
-        f"Step {row['step']} of {finished.steps[-1]}, {row['size']} px: "
-        f"content {row['content']:.3g}, style {row['style']:.3g}, total {row['total']:.3g}."
-    )
-    return _pair(finished, number, strength), status(text, 1), _chart(finished, marked=row["step"])
-
-
-def _save(finished: Finished | None, number: int, strength: float, form: str, quality: int) -> Iterator[Any]:
-    if finished is None:
-        return
-    yield gr.DownloadButton("Preparing …", interactive=False)
-    file = finished.saved(number, strength, form, quality)
-    yield gr.DownloadButton("Save", value=str(file), interactive=True)
-
-
-def _save_picture(
-    finished: Finished | None, number: int, strength: float, form: str, quality: int
-) -> Iterator[Any]:
-    if form in PICTURES:  # all else is the same at every moment
-        yield from _save(finished, number, strength, form, quality)
 
 
 def _chart(finished: Finished, marked: int | None = None) -> Any:

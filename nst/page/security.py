@@ -1,21 +1,21 @@
-"""What keeps the page from being used against its host or its visitors."""
+"""What keeps the page from telling or fetching what it should not."""
 
-import asyncio
 import logging
+import re
 import sys
-import time
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import gradio.queueing
 import gradio.routes
 import gradio.utils
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nst.page.drawing import harden_editor
 
 # A page made to be embedded can't forbid that; what it serves is never another type than it says.
 HEADERS = {
@@ -25,11 +25,18 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# All that the page and its API need. Gradio answers to much else: it stores states behind links, converts
+# recordings, keeps histories elsewhere.
+PATHS = re.compile(
+    "/(|config/?|theme.css|favicon.ico|manifest.json|robots.txt|openapi.json|log(in|out)/?|health|metrics"
+    "|(assets|static|svelte)/.*"
+    "|gradio_api/(info/?|openapi.json|upload|upload_progress|queue/(join|data)|cancel|reset/?|component_server/?"
+    "|(login_check|token|user|app_id)/?|startup-events|file=.*|(run|call|api|heartbeat)/.*))"
+)
+
 logger = logging.getLogger("nst")
 
 _ERROR_PAYLOAD = gradio.utils.error_payload
-MOST_BYTES = 1_000_000  # of a request that is no upload
-UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
 
 class SecurityHeaders:
@@ -49,59 +56,20 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-class SmallRequests:
-    """ASGI middleware: no request but an upload is longer than MOST_BYTES.
-
-    Files belong into uploads, whose size Gradio limits; of `data:` addresses it would hold all in memory.
-    """
+class KnownPaths:
+    """ASGI middleware: 404 for all that is not among PATHS."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the app does, or with 413."""
-        if scope["type"] != "http" or scope["path"].endswith("/upload"):
+        """Answer as the app does, or with 404."""
+        if scope["type"] == "lifespan" or PATHS.fullmatch(scope["path"].removeprefix(scope["root_path"])):
             await self._app(scope, receive, send)
-            return
-        length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
-            sentence = "This request is too long: please upload files, and send no more than where they are."
-            await JSONResponse({"error": sentence}, 413)(scope, receive, send)
-            return
-        left = MOST_BYTES
-
-        async def receive_some() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            return message if left >= 0 else {"type": "http.disconnect"}
-
-        await self._app(scope, receive_some, send)
-
-
-def address(request: gr.Request) -> str | None:
-    """Where a visitor comes from, as the limits tell them apart."""
-    return request.client.host if request.client else None
-
-
-async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:
-    """Call `stop` once nobody reads what the visitor is sent, unless it has `ended` before.
-
-    By itself Gradio only leaves a generator where it is, and lets all else run to its end.
-    """
-    assert request.request is not None
-    queue, session = request.request.app.get_blocks()._queue, request.session_hash
-    read = time.monotonic()
-    while not ended():
-        await asyncio.sleep(0.2)
-        messages = queue.pending_messages_per_session.get(session)
-        if messages is None or messages.empty():
-            read = time.monotonic()
-        events = (event for job in queue.active_jobs for event in job or ())
-        alive = any(event.alive for event in events if event.session_hash == session)
-        if not alive or time.monotonic() > read + UNREAD_SECONDS:
-            stop()
-            return
+        else:
+            await JSONResponse({"error": "There is nothing here: please go to the page."}, 404)(
+                scope, receive, send
+            )
 
 
 def harden() -> None:
@@ -109,6 +77,7 @@ def harden() -> None:
 
     Of those it would print what was sent, and tell the visitor nothing.
     """
+    harden_editor()
     gr.processing_utils.async_ssrf_protected_download = _refuse_address
     logging.getLogger("uvicorn.error").addFilter(_without_words)
     for module in (gradio.utils, gradio.queueing):

@@ -1,28 +1,31 @@
 """The settings of a run as controls: presets, sliders, more paintings, a mask, and everything else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from nst.backbones import LAYERS
 from nst.config import MAX_STYLES, TransferConfig, parse_layers
 from nst.images import ImageError, load_image, to_uint8
-from nst.limits import Limits
+from nst.limits import LIMITED, Limits
 from nst.page.components import DEFAULTS, QUIETLY, SETTINGS, choice, log_slider, pane, sentence, slider
+from nst.page.drawing import DRAWING_SIDE
+from nst.page.fairness import Chores
+from nst.page.storage import uploaded
 from nst.presets import PRESETS
 from nst.records import RecordError, restored_config
-
-LIMITED = ("size", "iterations")
 
 
 class Settings:
     """The controls, in the order of `inputs`, and the way from their values to settings and back."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, chores: Chores) -> None:
+        self._limits, self._chores = limits, chores
         with gr.Group():
             self.preset = gr.Dropdown(
                 [(name.replace("-", " ").capitalize(), name) for name in PRESETS],
@@ -90,7 +93,6 @@ class Settings:
             layers=False,
             buttons=[],
             brush=brush,
-            type="numpy",
             label="What is to be painted, in white",
             height=420,
             elem_id="drawing",
@@ -126,9 +128,10 @@ class Settings:
     def connect(self, content: gr.Image) -> None:
         """Let presets, earlier pictures and the drawing act."""
         self.preset.input(self._choose, self.preset, list(self.controls.values()), **QUIETLY)
-        aloud = {**QUIETLY, "queue": True, "concurrency_limit": None}  # whose messages reach the page
+        # In the queue, whose messages reach the page; the files as they came, which Gradio would open itself.
+        aloud = {**QUIETLY, "queue": True, "concurrency_limit": None, "preprocess": False}
         self.earlier.upload(self._restore, self.earlier, self.outputs, **aloud)
-        self.draw.click(_editor, content, self.drawing, **aloud)
+        self.draw.click(self._edit, content, self.drawing, **aloud)
         self.drawing.input(_drawn_mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
         content.change(
             lambda: (None, gr.ImageEditor(None, visible=False)),  # the mask was for another photo
@@ -146,9 +149,9 @@ class Settings:
         }
         return [self._shown(config, name) if name in about else gr.skip() for name in self.controls]
 
-    def _restore(self, path: str) -> dict[Any, Any]:
+    async def _restore(self, request: gr.Request, file: Any) -> dict[Any, Any]:
         try:
-            config = restored_config(path)
+            config = await self._chores.do(request, restored_config, uploaded(file, "picture"))
         except (RecordError, ImageError) as error:
             raise gr.Error(str(error), print_exception=False) from error
         lowered = [
@@ -159,6 +162,14 @@ class Settings:
         but = f", but for {' and '.join(lowered)}" if lowered else ""
         gr.Info(f"Every setting is as it was for that picture{but}.")
         return self.restored(config)
+
+    async def _edit(self, request: gr.Request, photo: Any) -> Any:
+        path = uploaded(photo, "photo")
+        try:
+            pixels = await self._chores.do(request, _to_draw_on, path)
+        except ImageError as error:
+            raise gr.Error(f"Photo: {error}", print_exception=False) from error
+        return gr.ImageEditor({"background": pixels, "layers": [], "composite": None}, visible=True)
 
     def restored(self, config: TransferConfig) -> dict[Any, Any]:
         """The updates that show every setting as it is in `config`."""
@@ -175,25 +186,17 @@ class Settings:
         return min(value, getattr(self._limits, name)) if name in LIMITED else value
 
 
-def _editor(photo: str | None) -> Any:
-    if photo is None:
-        raise gr.Error("Please add a photo first.", print_exception=False)
-    try:
-        pixels = to_uint8(load_image(photo, long_side=800, enlarge=False))
-    except ImageError as error:
-        raise gr.Error(f"Photo: {error}", print_exception=False) from error
-    return gr.ImageEditor({"background": pixels, "layers": [], "composite": None}, visible=True)
+def _to_draw_on(photo: Path) -> npt.NDArray[np.uint8]:
+    return to_uint8(load_image(photo, long_side=DRAWING_SIDE, enlarge=False))
 
 
-def _drawn_mask(drawing: dict[str, Any] | None) -> Any:
+def _drawn_mask(strokes: npt.NDArray[np.uint8] | None) -> Any:
     """The strokes over black; nothing drawn is no mask."""
-    strokes = drawing["layers"] if drawing else []
-    if not any(layer[..., 3].any() for layer in strokes):
+    if strokes is None or not strokes[..., 3].any():
         return None
-    height, width, _ = strokes[0].shape
+    height, width, _ = strokes.shape
     mask = Image.new("RGBA", (width, height), "black")
-    for layer in strokes:
-        mask.alpha_composite(Image.fromarray(layer.astype(np.uint8)))
+    mask.alpha_composite(Image.fromarray(strokes))
     return gr.Image(np.asarray(mask.convert("L")))
 
 

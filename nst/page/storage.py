@@ -2,28 +2,32 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData
 
 
 class Storage:
     """The folder that Gradio serves from, where nothing of a visitor's stays longer than `kept` seconds.
 
-    Gradio deletes what it knows of, as `delete_cache` says; this does the rest: the runs' folders, the
-    empty ones that uploads leave behind, and what came to nothing.
+    Where there are more than `most` megabytes, the oldest goes sooner. Gradio deletes what it knows of, as
+    `delete_cache` says; this does the rest: the runs' folders, the empty ones that uploads leave behind, and
+    what came to nothing.
     """
 
-    def __init__(self, folder: Path, kept: int) -> None:
+    def __init__(self, folder: Path, kept: int, most: int) -> None:
         self._folder = folder
         self._runs = folder / "runs"
-        self._every = max(kept // 10, 1)
+        self._most = most * 1_000_000
+        self._every = min(max(kept // 10, 1), 60)
         self._age = kept - self._every
 
     @property
@@ -42,13 +46,27 @@ class Storage:
         folder = self._runs / name if re.fullmatch("[0-9a-f]{32}", name) else None
         return folder if folder and folder.is_dir() else None
 
+    def is_full(self) -> bool:
+        """Whether there is more than may be, until the next time it is cleared."""
+        return sum(_size(entry) for entry in self._entries()) >= self._most
+
     def clear(self, page: gr.Blocks) -> None:
-        """Delete every folder in which nothing is of `page` itself, or has been touched for long enough."""
+        """Delete what nobody has touched for long enough, and the oldest of what is too much.
+
+        What is of `page` itself stays.
+        """
         own = {Path(file).parent for block in page.blocks.values() for file in block.keep_in_cache}
-        uploads = self._folder.glob("[0-9a-f]" * 64)  # Gradio names them by a hash
-        for folder in (*uploads, *self._runs.glob("*")):
-            if folder not in own and _newest(folder) < time.time() - self._age:
-                shutil.rmtree(folder, ignore_errors=True)
+        size, now = 0, time.time()
+        for entry in sorted(set(self._entries()) - own, key=_newest, reverse=True):
+            size += _size(entry)
+            if size >= self._most or _newest(entry) < now - self._age:
+                _delete(entry)
+
+    def _entries(self) -> Iterator[Path]:
+        """Uploads, in folders that Gradio names by a hash; runs' folders; files of what came to nothing."""
+        yield from self._folder.glob("[0-9a-f]" * 64)
+        yield from (path for path in self._folder.glob("*") if path.is_file())
+        yield from self._runs.glob("*")
 
     def lifespan(self, page: gr.Blocks) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
         """Keep it clear for as long as the server of `page` lives: an ASGI lifespan."""
@@ -67,10 +85,43 @@ class Storage:
             await asyncio.to_thread(self.clear, page)
 
 
-def _newest(folder: Path) -> float:
-    """When a folder's newest file was written, or it was emptied, in seconds since the epoch."""
+def uploaded(file: Any, role: str) -> Path:
+    """Where an uploaded file lies. Gradio has checked that it was uploaded, if it is marked as a file."""
+    if file is None:
+        raise gr.Error(f"Please add a {role} first.", print_exception=False)
     try:
-        files = [path.stat().st_ctime for path in folder.rglob("*") if path.is_file()]
-        return max(files) if files else folder.stat().st_ctime
+        path = Path(FileData.model_validate(file, context={"validate_meta": True}).path)
+    except ValueError as error:
+        sentence = f"Please send the {role} as a file (with gradio_client: handle_file)."
+        raise gr.Error(sentence, print_exception=False) from error
+    if not path.exists():
+        sentence = f"The {role} is no longer kept: please add it again."
+        raise gr.Error(sentence, print_exception=False)
+    return path
+
+
+def _files(entry: Path) -> Iterator[os.stat_result]:
+    """Of each file in a folder, or of the file that it is; without those that are deleted meanwhile."""
+    for path in (entry, *entry.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                yield path.stat()
+
+
+def _newest(entry: Path) -> float:
+    """When the newest file was written, or the folder emptied, in seconds since the epoch."""
+    try:
+        return max((file.st_ctime for file in _files(entry)), default=entry.stat().st_ctime)
     except FileNotFoundError:
-        return time.time()  # it is being emptied
+        return time.time()  # it is being deleted
+
+
+def _size(entry: Path) -> int:
+    return sum(file.st_size for file in _files(entry))
+
+
+def _delete(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)

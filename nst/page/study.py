@@ -7,7 +7,6 @@ import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
 from contextlib import ExitStack, aclosing, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from nst.images import ImageError, load_image, to_uint8
 from nst.index import CURVES, write_index
 from nst.line import BusyError, Line, Run
 from nst.page.components import QUIETLY, duration, slider, status
-from nst.page.security import address, stop_unread
+from nst.page.fairness import Chores, address, stop_unread
+from nst.page.storage import uploaded
 from nst.runners import Job, Local
 from nst.study import Edge, Plan, Planned, StudyError, StudyFolder, grid, judged, reason_of
 from nst.transfer import coarse_to_fine, cost
@@ -33,6 +33,7 @@ LONG_SIDE = "Long side in pixels"
 THUMBNAIL = 240  # pixels
 MOST_WEIGHTS = 40
 WAITING_SECONDS = 2  # for a place in a line that is full
+MOST_RUNS_A_PICTURE = 25  # small ones, in the time of one picture
 
 _OPEN = """
 element.addEventListener('click', ({target}) => {
@@ -62,15 +63,32 @@ class Shown:
         return self.folder.picture(self.folder.id_of(planned))
 
 
+@dataclass
+class Running:
+    """A study that is being made."""
+
+    visitor: str | None
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    run: Run | None = None  # that is in the line
+
+    def stop(self) -> None:
+        """End it within one evaluation; what is made stays."""
+        self.stopping.set()
+        if self.run:
+            self.run.stop()
+
+
 class StudyTab:
     """The tab's components, and the handlers behind them."""
 
-    def __init__(self, line: Line, datasets: tuple[Dataset, ...], new_folder: Callable[[], Path]) -> None:
+    def __init__(
+        self, line: Line, datasets: tuple[Dataset, ...], new_folder: Callable[[], Path], chores: Chores
+    ) -> None:
         self._line = line
+        self._chores = chores
         self._datasets = {dataset.name: dataset for dataset in datasets}
         self._new_folder = new_folder
-        self._stopping: dict[str | None, asyncio.Event] = {}  # by the visitor's session, while a study runs
-        self._painting: dict[str | None, Run] = {}
+        self._running: dict[str | None, Running] = {}  # by the visitor's session
         self.shown = gr.State(None)
         gr.Markdown(
             "Paint every photo of a dataset like every painting, vary the weights, and compare the pictures "
@@ -134,6 +152,7 @@ class StudyTab:
             self.inputs,
             self.extent,
             trigger_mode="always_last",
+            preprocess=False,  # Gradio would leave an empty file for each one that is chosen
             **QUIETLY,
         )
         self.start.click(
@@ -150,6 +169,7 @@ class StudyTab:
                 self.save,
                 self.extent,
             ],
+            preprocess=False,
             concurrency_limit=None,
             show_progress="hidden",
             api_visibility="private",
@@ -159,35 +179,47 @@ class StudyTab:
 
     def _plan(
         self,
-        name: str,
-        contents: list[str] | None,
-        styles: list[str] | None,
-        content_weights: str,
-        style_weights: str,
-        size: float,
-        iterations: float,
+        name: Any,
+        contents: Any,
+        styles: Any,
+        content_weights: Any,
+        style_weights: Any,
+        size: Any,
+        iterations: Any,
     ) -> Plan:
-        """Raises ConfigError, and WeightsError where there is no network."""
+        """Of what the components sent. Raises ConfigError, gr.Error, and WeightsError without a network."""
         if name == OWN:
             if not contents or not styles:
                 raise ConfigError("Please add at least one photo and one painting.")
-            dataset = Dataset("own images", *(tuple(map(_example, files)) for files in (contents, styles)))
+            own = (
+                [_example(uploaded(file, role)) for file in files]
+                for files, role in ((contents, "photo"), (styles, "painting"))
+            )
+            dataset = Dataset("own images", *map(tuple, own))
         else:
-            dataset = self._datasets[name]
+            datasets = [one for one in self._datasets.values() if one.name == name]  # it may be anything
+            if not datasets:
+                raise ConfigError("Please choose a dataset, or your own images.")
+            dataset = datasets[0]
         axes = {
             "content_weight": _numbers("content weights", content_weights),
             "style_weight": _numbers("style weights", style_weights),
         }
-        base = TransferConfig(size=size, iterations=iterations)  # type: ignore[arg-type]  # it checks them
+        base = TransferConfig(size=size, iterations=iterations)
+        self._line.limits.check(base)
         plan = Plan(dataset, grid(base, axes), None)
-        usual = cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
-        most = self._line.limits.study
-        if plan.cost > most * usual:
+        most, worth = self._line.limits.study, self._worth(plan)
+        if worth > most:
             raise ConfigError(
                 f"Please make the study smaller: it may take as long as {most} pictures with the "
-                f"default settings, and this one would take as long as {plan.cost / usual:.0f}."
+                f"default settings, and this one would take as long as {worth:.0f}."
             )
         return plan
+
+    def _worth(self, plan: Plan) -> float:
+        """The pictures with the default settings that would take as long; a run takes some, however small."""
+        usual = cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
+        return max(plan.cost / usual, len(plan) / MOST_RUNS_A_PICTURE)
 
     def _extent(self, *values: Any) -> str:
         try:
@@ -207,46 +239,45 @@ class StudyTab:
             plan = await asyncio.to_thread(self._plan, *values)
         except (ConfigError, WeightsError) as error:
             raise gr.Error(str(error), print_exception=False) from error
-        session = request.session_hash
-        if session in self._stopping:
-            raise gr.Error("Your study is running: please stop it, or wait for it.", print_exception=False)
+        running = self._begin(request)
         folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
         shown = Shown(plan, folder)
         with ExitStack() as stack:
+            self._running[request.session_hash] = running
+            stack.callback(self._running.pop, request.session_hash)
             stack.enter_context(folder.locked())
-            stopping = self._stopping[session] = asyncio.Event()
-            stack.callback(lambda: self._stopping.pop(session))
-            leave = partial(self.leave, request)
-            guard = asyncio.create_task(stop_unread(request, stopping.is_set, leave))
+            guard = asyncio.create_task(stop_unread(request, running.stopping.is_set, running.stop))
             stack.callback(guard.cancel)
             yield {
                 self.shown: shown,
                 self.start: gr.Button("Running …", interactive=False),
                 self.stop: gr.Button("Stop", interactive=True),
                 self.save: gr.DownloadButton(interactive=False),
-                **self._view(shown, None),
+                **await self._view(shown),
             }
             failed = 0
             for planned in shown.runs:
                 if folder.has(folder.id_of(planned)):
                     continue
-                yield {self.status: self._progress(shown, planned, None), **self._sheet(shown, planned)}
+                yield {self.status: self._progress(shown, planned, None), **await self._sheet(shown, planned)}
                 try:
-                    async with aclosing(self._painted(request, stopping, planned, folder)) as ticks:
+                    async with aclosing(self._painted(running, planned, folder)) as ticks:
                         async for run in ticks:
                             yield {self.status: self._progress(shown, planned, run)}
                 except (ImageError, StudyError) as error:
                     failed += 1
                     folder.fail(planned, str(error))
-                if stopping.is_set():
+                if running.stopping.is_set():
                     break
-                yield self._view(shown, None)
+                yield await self._view(shown)
             made = sum(folder.has(folder.id_of(planned)) for planned in shown.runs)
-            text = f"{'Stopped' if stopping.is_set() else 'Done'}: {made} of {len(plan)} runs are made."
+            text = (
+                f"{'Stopped' if running.stopping.is_set() else 'Done'}: {made} of {len(plan)} runs are made."
+            )
             text += f" {failed} failed." if failed else " Start goes on." if made < len(plan) else ""
-            archive = await asyncio.to_thread(_archive, shown) if made else None
+            archive = await self._chores.do_admitted(_archive, shown) if made else None
             yield {
-                **self._view(shown, None),
+                **await self._view(shown),
                 self.status: status(text, made / len(plan)),
                 self.start: gr.Button("Start", interactive=True),
                 self.stop: gr.Button("Stop", interactive=False),
@@ -254,25 +285,35 @@ class StudyTab:
                 self.extent: self._told(plan),
             }
 
-    async def _painted(
-        self, request: gr.Request, stopping: asyncio.Event, planned: Planned, folder: StudyFolder
-    ) -> AsyncGenerator[Run]:
+    def _begin(self, request: gr.Request) -> Running:
+        """A new study of this visitor's. Raises gr.Error where it, theirs, or everybody's are too many."""
+        visitor, limits = address(request), self._line.limits
+        theirs = sum(one.visitor == visitor is not None for one in self._running.values())
+        for refused, sentence in (
+            (request.session_hash in self._running, "Your study is running: please stop it, or wait for it."),
+            (theirs >= limits.per_visitor, "Your other studies are running: please wait for one of them."),
+            (len(self._running) >= limits.places, "Too many studies are running: please come back later."),
+        ):
+            if refused:
+                raise gr.Error(sentence, print_exception=False)
+        return Running(visitor)
+
+    async def _painted(self, running: Running, planned: Planned, folder: StudyFolder) -> AsyncGenerator[Run]:
         """Follow one run about every second, and keep it if it gets to its end."""
         config = planned.config
         content, style = [
-            await asyncio.to_thread(load_image, example.path, long_side=config.size)
+            await self._chores.do_admitted(load_image, example.path, long_side=config.size)
             for example in (planned.content, planned.style)
         ]
         job = Job(content, [style], config)
-        while not stopping.is_set():
+        while not running.stopping.is_set():
             try:
-                run = self._line.join(Run(job), address(request))
+                run = running.run = self._line.join(Run(job), running.visitor)
                 break
             except BusyError:
                 await asyncio.sleep(WAITING_SECONDS)
         else:
             return
-        self._painting[request.session_hash] = run
         try:
             ticks = 0
             while not run.future.done():
@@ -282,8 +323,8 @@ class StudyTab:
                     yield run
         finally:
             run.stop()
-            del self._painting[request.session_hash]
-        if stopping.is_set() or run.future.cancelled():
+            running.run = None
+        if running.stopping.is_set() or run.future.cancelled():
             return
         error = run.future.exception()
         if error is not None or run.ended != "finished":
@@ -295,15 +336,13 @@ class StudyTab:
 
     def _stop(self, request: gr.Request) -> Any:
         self.leave(request)
-        running = request.session_hash in self._stopping
+        running = request.session_hash in self._running
         return gr.Button("Stopping …", interactive=False) if running else gr.skip()
 
     def leave(self, request: gr.Request) -> None:
         """End the study of a visitor who has closed the page."""
-        if request.session_hash in self._stopping:
-            self._stopping[request.session_hash].set()
-        if request.session_hash in self._painting:
-            self._painting[request.session_hash].stop()
+        if request.session_hash in self._running:
+            self._running[request.session_hash].stop()
 
     def _progress(self, shown: Shown, planned: Planned, run: Run | None) -> str:
         number = shown.runs.index(planned)
@@ -322,18 +361,18 @@ class StudyTab:
             text += f", about {duration(left * self._line.pace)} left in all"
         return status(text, (number + share) / len(shown.runs))
 
-    def _view(self, shown: Shown, painting: Planned | None) -> dict[Any, Any]:
+    async def _view(self, shown: Shown) -> dict[Any, Any]:
         """The contact sheet and figure 1 of what there is."""
         records = ((shown.plan.title(one), shown.record(one)) for one in shown.runs)
         there = dict([(title, record["history"]) for title, record in records if record][:CURVES])
         return {
             self.chart: loss_chart(there or {"": []}),
             self.legend: _legend(there),
-            **self._sheet(shown, painting),
+            **await self._sheet(shown, None),
         }
 
-    def _sheet(self, shown: Shown, painting: Planned | None) -> dict[Any, Any]:
-        return {self.sheet: "".join(_table(shown, painting))}
+    async def _sheet(self, shown: Shown, painting: Planned | None) -> dict[Any, Any]:
+        return {self.sheet: await self._chores.do_admitted(_table, shown, painting)}
 
 
 def _legend(names: Collection[str]) -> str:
@@ -344,13 +383,13 @@ def _legend(names: Collection[str]) -> str:
     return f'<div class="legend">{"".join(entries)}</div>'
 
 
-def _example(path: str) -> Example:
-    return Example(Path(path), Path(path).stem)
+def _example(path: Path) -> Example:
+    return Example(path, path.stem)
 
 
-def _numbers(name: str, text: str) -> list[float]:
+def _numbers(name: str, text: Any) -> list[float]:
     try:
-        numbers = [float(part) for part in re.split(r"[,;\s]+", text.strip()) if part]
+        numbers = [float(part) for part in re.split(r"[,;\s]+", str(text).strip()) if part]
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= MOST_WEIGHTS:
@@ -362,8 +401,12 @@ def _empty_sheet() -> str:
     return '<p class="nothing">The pictures appear here, photo by photo and painting by painting.</p>'
 
 
-def _table(shown: Shown, painting: Planned | None) -> Iterator[str]:
+def _table(shown: Shown, painting: Planned | None) -> str:
     """The contact sheet, with the inputs on its edges."""
+    return "".join(_parts(shown, painting))
+
+
+def _parts(shown: Shown, painting: Planned | None) -> Iterator[str]:
     plan, folder = shown.plan, shown.folder
     at = {plan.place(planned): number for number, planned in enumerate(shown.runs)}
     yield '<div class="scroll"><table><thead><tr><td></td>'
