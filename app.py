@@ -701,7 +701,7 @@ def main() -> None:
     where = os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())
     Path(where).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="nst-", dir=where, ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder  # with what Gradio leaves elsewhere
         try:
             options = {
                 "share": arguments.share,

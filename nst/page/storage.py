@@ -55,9 +55,10 @@ class Storage:
 
         What is of `page` itself stays.
         """
-        own = {Path(file).parent for block in page.blocks.values() for file in block.keep_in_cache}
-        size, now = 0, time.time()
-        for entry in sorted(set(self._entries()) - own, key=_newest, reverse=True):
+        kept = [Path(file) for block in page.blocks.values() for file in block.keep_in_cache]
+        entries, own = {*self._entries()}, {folder for file in kept for folder in file.parents}
+        size, now = sum(map(_size, entries & own)), time.time()
+        for entry in sorted(entries - own, key=_newest, reverse=True):
             size += _size(entry)
             if size >= self._most or _newest(entry) < now - self._age:
                 _delete(entry)
