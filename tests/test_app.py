@@ -1,8 +1,10 @@
 """The page's server: its API, its line, and what it says to bad input. The page itself: tests/browser."""
 
 import inspect
+import io
 import json
 import re
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -334,3 +337,116 @@ def test_a_request_that_is_no_upload_is_short(server, length, chunked):
     except (httpx.WriteError, httpx.RemoteProtocolError, httpx.ReadError):
         pass  # hung up before all of it was sent
     assert held("VmHWM") - before < MOST_MEMORY
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/deep_link?session_hash=somebody",
+        "gradio_api/proxy=http://127.0.0.1:1/",
+        "gradio_api/stream/somebody/1/1/playlist.m3u8",
+        "gradio_api/run-history/buckets",
+        "gradio_api/runs",
+        "gradio_api/queue/status",
+        "monitoring",
+        "docs",
+        "app.py",
+        "assets/../../app.py",
+        "gradio_api/file=app.py",
+        "gradio_api/file=/proc/self/environ",
+        "gradio_api/file=../../../../etc/passwd",
+        "gradio_api/file=http://127.0.0.1:1/",
+        "static/..%2F..%2Fapp.py",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_nothing_is_served_but_the_page_and_what_it_needs(server, path, method):
+    answer = httpx.request(method, f"{server}{path}")
+    assert answer.status_code in (403, 404, 405)
+    assert "root:" not in answer.text
+
+
+LEFT = []  # where connections went while a test looked, and what names were looked up
+
+
+def _listen(event, arguments):
+    where = {"socket.connect": lambda: arguments[1], "socket.getaddrinfo": lambda: arguments}.get(event)
+    if where and isinstance(where(), tuple):
+        LEFT.append(where()[0])
+
+
+sys.addaudithook(_listen)
+
+
+def test_no_request_leaves_the_server_when_the_page_is_opened_and_a_picture_is_painted(server):
+    httpx.get(called(server, QUICK), timeout=60)  # the first run waits for the network's weights
+    LEFT.clear()
+    assert httpx.get(server).status_code == 200
+    assert "event: complete" in httpx.get(called(server, QUICK), timeout=60).text
+    assert LEFT
+    assert {*LEFT} <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://[::1]:7860/",
+        "http://localhost/",
+        "http://0x7f000001/",
+        "https://example.com/photo.jpg",
+        "ftp://127.0.0.1/photo.jpg",
+        "file:///etc/passwd",
+        "//127.0.0.1/photo.jpg",
+        "\\\\127.0.0.1\\photo.jpg",
+        "gopher://127.0.0.1:25/",
+        "data:image/png;base64,iVBORw0KGgo=",
+        "data:text/html,<script>alert(1)</script>",
+        "/gradio_api/file=http://127.0.0.1/",
+    ],
+)
+@pytest.mark.parametrize("name", ["path", "url"])
+def test_whatever_kind_of_address_is_sent_gets_a_sentence_and_is_not_followed(server, address, name):
+    image = {name: address, "meta": {"_type": "gradio.FileData"}}
+    LEFT.clear()
+    sentence = raw_error(server, QUICK, "", [image, image])
+    assert re.fullmatch(r"(Please send|This did not work)[^\n<]*\.", sentence)
+    assert {*LEFT} <= {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../../../tmp/escaped.png",
+        "..",
+        ".",
+        "",
+        "/etc/passwd",
+        "a/../../b.png",
+        "..\\..\\escaped.png",
+        "%2e%2e%2fescaped.png",
+        "nul\0l.png",
+        "line\r\nbreak.png",
+        "<img src=x onerror=alert(1)>.png",
+        "'; rm -rf ~; '.png",
+        "\u202egnp.exe",
+        "CON",
+        "photo.svg",
+        "x" * 5000 + ".png",
+    ],
+)
+def test_a_file_of_any_name_stays_where_uploads_are(server, name):
+    file = io.BytesIO()
+    Image.open(PHOTO).resize((64, 48)).save(file, "PNG")
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    body = head.encode() + file.getvalue() + b"\r\n--x--\r\n"
+    answer = httpx.post(f"{server}gradio_api/upload", content=body, headers=headers)
+    if answer.status_code != 200:
+        assert answer.status_code in (400, 413, 422)
+        return
+    for path in answer.json():  # none, where it was no file
+        assert Path(path).resolve().parent.parent == Path(get_upload_folder()).resolve()
+        image = {"path": path, "meta": {"_type": "gradio.FileData"}}
+        painted = httpx.get(called(server, QUICK, "", [image, image]), timeout=60).text
+        assert re.match(r'event: complete|event: error\ndata: {"error": "[A-Z][^\n<]*\."', painted)

@@ -58,6 +58,23 @@ def test_a_run_ends_when_its_time_is_up(photo, painting):
         line.close()
 
 
+def test_as_many_runs_are_painted_at_once_as_the_limits_say_and_are_those_of_one(line, photo, painting):
+    alone = line.join(Run(Job(photo, [painting], QUICK)))
+    alone.future.result()
+    wide = Line(limits=Limits(at_once=2))
+    try:
+        wide.warm_up.future.result()
+        first = wide.join(Run(Job(photo, [painting], LONG)))
+        second, third = (wide.join(Run(Job(photo, [painting], QUICK))) for _ in range(2))
+        assert (wide.ahead(second), wide.ahead(third)) == (0, 1)
+        third.future.result()
+        assert not first.future.done()
+        assert wide.state()["painted"] == 1
+        assert [row["total"] for row in second.history] == [row["total"] for row in alone.history]
+    finally:
+        wide.close()
+
+
 def test_the_line_knows_its_pace_from_the_warm_up_on(line, photo, painting):
     line.warm_up.future.result()
     assert line.warm_up.ended == "finished"
