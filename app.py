@@ -676,6 +676,17 @@ def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
     return page
 
 
+def _let_open(files: int = 65_536) -> None:
+    """Let this process have so many files open, or as many as it may: every connection is one."""
+    try:
+        import resource
+    except ImportError:  # Windows, which needs no leave
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = files if most == resource.RLIM_INFINITY else min(files, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
+
+
 def main() -> None:
     """Serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
@@ -697,6 +708,7 @@ def main() -> None:
         line = Line(runners.runner_of(arguments, allowed.at_once), allowed)
     except (ConfigError, RunnerError) as error:
         sys.exit(str(error))
+    _let_open()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: nothing is left behind
     where = os.environ.get("GRADIO_TEMP_DIR", tempfile.gettempdir())
     Path(where).mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """A real server of the page, for as long as a test needs it."""
 
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
 
@@ -37,3 +39,12 @@ def pressed(
     data = [settings.get(str(one.get("label")).lower(), one.get("value")) for one in given]
     data[1 : 1 + len(images)] = images  # the first is the page's state
     return {"data": data, "fn_index": event["id"], "session_hash": session}
+
+
+def opened(server: str, path: str, address: str = "127.0.0.1") -> socket.socket:
+    """A connection of a visitor from that address, on which a request was sent; its answer is not read."""
+    where = urlsplit(server)
+    connection = socket.create_connection((where.hostname, where.port))
+    head = f"GET {path} HTTP/1.1\r\nHost: {where.netloc}\r\nX-Forwarded-For: {address}\r\n\r\n"
+    connection.sendall(head.encode())
+    return connection

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from served import pressed, serving
+from served import opened, pressed, serving
 from test_app import PHOTO, uploaded
 from test_hostile import MOST_MEMORY, held, saved
 
@@ -53,14 +53,6 @@ def test_who_sends_too_many_requests_is_told_to_wait():
         assert sent[-1].status_code == 429
         assert sent[-1].json()["error"] == "That is too much at once: please wait a minute, and try again."
         assert httpx.get(f"{page.local_url}health").status_code == 200
-
-
-def opened(server: str, path: str) -> socket.socket:
-    """A connection on which a request has been sent, whose answer is not read."""
-    where = urlsplit(server)
-    connection = socket.create_connection((where.hostname, where.port))
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {where.netloc}\r\n\r\n".encode())
-    return connection
 
 
 def test_who_holds_streams_open_gets_no_more_until_they_are_closed():

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 from gradio_client import Client, handle_file
 from load.visitors import free_port
+from served import opened
 
 from nst.limits import PUBLIC
 
@@ -26,6 +28,7 @@ mount -t tmpfs tmpfs "$TMPDIR"
 chmod 1777 "$TMPDIR"
 ! touch "$OUTSIDE/written" 2> /dev/null
 ulimit -v 16000000
+ulimit -Sn 256
 exec setpriv $NOBODY taskset -c 0,1 "$PYTHON" app.py
 """
 SPACE = {
@@ -95,7 +98,11 @@ def start(temporary: str, tmp_path: Path) -> None:
             handle_file(ROOT / "examples" / name)
             for name in ("content/chenonceau.jpg", "style/munch-the-scream.jpg")
         ]
-        _, record = client.predict(*files, size=64, iterations=3, api_name="/stylize")
+        with ExitStack() as streams:  # more than the files that it may have open at first
+            for number in range(400):
+                address = f"10.0.0.{number // 50}"
+                streams.enter_context(opened(page, f"/gradio_api/heartbeat/{number}", address))
+            _, record = client.predict(*files, size=64, iterations=3, api_name="/stylize")
         assert record["ended"] == "finished"
     finally:
         process.terminate()

@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,14 @@ class Visitor:
         headers = {"X-Forwarded-For": address, "Content-Type": "application/json"}
         self.client = httpx.AsyncClient(base_url=self.server, headers=headers, timeout=120)
 
-    async def upload(self, data: bytes, name: str) -> dict[str, Any]:
+    async def send(self, data: bytes, name: str) -> httpx.Response:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
         body = head.encode() + data + b"\r\n--x--\r\n"
-        answer = await self.client.post("gradio_api/upload", content=body, headers=headers)
-        answer.raise_for_status()
+        return await self.client.post("gradio_api/upload", content=body, headers=headers)
+
+    async def upload(self, data: bytes, name: str) -> dict[str, Any]:
+        answer = (await self.send(data, name)).raise_for_status()
         return {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
 
     async def images(self) -> list[dict[str, Any]]:
@@ -256,9 +258,9 @@ class Visitor:
     async def harm(self, until: float) -> None:
         """Send bad files and settings; each gets a sentence, or a status that says no."""
         while time.monotonic() < until:
-            images = await self.images()
-            kind = self.random.randrange(4)
+            kind = self.random.randrange(8)
             try:
+                images = await self.images()
                 if kind == 0:
                     name = self.random.choice([*FILES])
                     images[self.random.randrange(2)] = await self.upload(FILES[name], "<b>../../x.png")
@@ -268,11 +270,56 @@ class Visitor:
                 elif kind == 2:
                     path = self.random.choice([*NOT_THEIRS, "http://127.0.0.1"])
                     await self.expect_sentence([{**images[0], "path": path}, images[1]], {}, plain=False)
-                else:
+                elif kind == 3:
                     await self.expect_refused(self.random.choice(NOT_THEIRS))
+                elif kind == 4:
+                    await asyncio.gather(*(self.flood() for _ in range(100)))
+                elif kind == 5:
+                    await self.hold_open()
+                elif kind == 6:
+                    await self.fill_up()
+                else:
+                    await self.leave_study()
+            except httpx.HTTPStatusError as error:
+                self.expect_status(error.response, 429, 507)
             except Exception as error:
                 self.report.fail(f"hostile {kind}: {type(error).__name__}: {error}")
             await asyncio.sleep(self.random.uniform(0, 1))
+
+    async def flood(self) -> None:
+        """Ask for one of too many things in a minute."""
+        answer = await self.client.post("gradio_api/cancel", content="{}")
+        self.expect_status(answer, 422, 429)
+
+    async def hold_open(self) -> None:
+        """Open as many streams as one may, and read none of them."""
+        async with AsyncExitStack() as held:
+            for number in range(50):
+                await held.enter_async_context(self.client.stream("GET", f"gradio_api/heartbeat/{number}"))
+            await asyncio.sleep(self.random.uniform(1, 5))
+        self.report.outcomes["hostile, held streams open"] += 1
+
+    async def fill_up(self) -> None:
+        """Upload much that is no picture."""
+        answer = await self.send(self.random.randbytes(10_000_000), "much.png")
+        self.expect_status(answer, 200, 429, 507)
+
+    async def leave_study(self) -> None:
+        """Begin a study, and go."""
+        session = f"{self.random.getrandbits(64):x}"
+        body = pressed(self.config, "Start", session)
+        (await self.client.post("gradio_api/queue/join", content=json.dumps(body))).raise_for_status()
+        async with aclosing(self.messages(session)) as messages:
+            async for message in messages:
+                if message["msg"] == "process_generating":
+                    break
+        self.report.outcomes["hostile, left a study"] += 1
+
+    def expect_status(self, answer: httpx.Response, *statuses: int) -> None:
+        if answer.status_code not in statuses:
+            self.report.fail(f"hostile: {answer.status_code} {answer.text}")
+        refused = "" if answer.status_code == 200 else ", refused"
+        self.report.outcomes[f"hostile{refused}"] += 1
 
     async def expect_sentence(
         self, images: list[Any], settings: dict[str, Any], *, plain: bool = True
@@ -285,9 +332,7 @@ class Visitor:
 
     async def expect_refused(self, path: str) -> None:
         answer = await self.client.get(f"gradio_api/file={path}")
-        if answer.status_code not in (403, 404):
-            self.report.fail(f"{path}: {answer.status_code}")
-        self.report.outcomes["hostile, refused"] += 1
+        self.expect_status(answer, 403, 404)
 
 
 def _own_photo(chance: random.Random) -> bytes:
