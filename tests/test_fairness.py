@@ -84,10 +84,7 @@ def test_who_uploads_too_much_is_told_so():
         assert upload(page.local_url, bytes(900_000)).status_code == 200
         refused = upload(page.local_url, bytes(200_000))
         assert refused.status_code == 429
-        assert (
-            refused.text
-            == "You have uploaded a lot: please go on with what is there, or come back in an hour."
-        )
+        assert refused.text == "You have uploaded a lot: please go on with what is there, or come back later."
         with pytest.raises(httpx.HTTPError):
             upload(page.local_url, 20_000_000).raise_for_status()
         assert upload(page.local_url, bytes(1000)).status_code in (200, 429)
@@ -199,6 +196,7 @@ def test_a_drawing_of_many_layers_takes_no_memory(server, index):
         (saved((20_000, 20_000), "1", format="PNG"), "This is no drawing: please draw it anew."),
         (saved((12_000, 12_000), "1", format="PNG"), "This drawing is too large: please draw it anew."),
     ],
+    ids=["nothing", "tiff", "cut off", "a bomb", "too large"],
 )
 def test_what_is_no_drawing_gets_a_sentence(server, data, sentence):
     before = held("VmRSS")
@@ -213,9 +211,11 @@ def test_what_is_no_drawing_gets_a_sentence(server, data, sentence):
     assert held("VmHWM") - before < MOST_MEMORY
 
 
-def study(config: dict, session: str) -> dict:
+def study(config: dict, session: str, iterations: int) -> dict:
     """A study of the page's smallest dataset, as "Start" begins it."""
-    return pressed(config, "Start", session, **{"style weights β": "10", "size": 32, "iterations": 300})
+    return pressed(
+        config, "Start", session, **{"style weights β": "10", "size": 32, "iterations": iterations}
+    )
 
 
 def test_a_visitors_studies_are_few_and_free_their_place_when_nobody_follows_them():
@@ -223,7 +223,7 @@ def test_a_visitors_studies_are_few_and_free_their_place_when_nobody_follows_the
         line.warm_up.future.result()
         config = httpx.get(f"{page.local_url}config").json()
         join, data = f"{page.local_url}gradio_api/queue/join", f"{page.local_url}gradio_api/queue/data"
-        httpx.post(join, json=study(config, "first")).raise_for_status()
+        httpx.post(join, json=study(config, "first", 300)).raise_for_status()
         with httpx.stream("GET", f"{data}?session_hash=first", timeout=60) as answer:
             lines = answer.iter_lines()
             while "process_generating" not in next(lines):
@@ -232,7 +232,7 @@ def test_a_visitors_studies_are_few_and_free_their_place_when_nobody_follows_the
             assert (
                 refused["output"]["error"] == "Your other studies are running: please wait for one of them."
             )
-        while not (ended := press(page.local_url, "third", "Start", data=study(config, "")["data"]))[
+        while not (ended := press(page.local_url, "third", "Start", data=study(config, "", 1)["data"]))[
             "success"
         ]:
             assert ended["output"] == refused["output"]
@@ -256,10 +256,9 @@ ANYTHING = [
 @pytest.mark.parametrize("value", ANYTHING, ids=str)
 def test_a_study_of_anything_gets_a_sentence_or_is_made(server, at, value):
     config = httpx.get(f"{server}config").json()
-    body = study(config, "")
+    body = study(config, "", 1)
     body["data"][at] = value
     if at in (2, 3):
         body["data"][1] = "My own images"
-    body["data"][7] = min(2, body["data"][7]) if isinstance(body["data"][7], int) else body["data"][7]
     answer = press(server, f"study{at}", "Start", data=body["data"])
     assert answer["success"] or re.fullmatch(r"[A-Z][^\n<>]*\.", answer["output"]["error"])

@@ -2,6 +2,8 @@
 
 import argparse
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import requests
@@ -40,6 +42,14 @@ def test_a_limit_out_of_range_gets_one_plain_sentence(given):
         limits("--max-size=" + given)
     with pytest.raises(ConfigError, match=r"^Please set --max-size to"):
         limits(NST_MAX_SIZE=given)
+
+
+def test_the_readme_lists_every_limit_as_it_is():
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    for limit in fields(Limits):
+        own, public = (getattr(limits, limit.name) for limits in (Limits(), PUBLIC))
+        flag = f"--max-{limit.name.replace('_', '-')}"
+        assert f"| `{flag}` | {limit.metadata['help']} | {own:,} | {public:,} |" in readme
 
 
 def test_one_visitor_in_a_hurry_waits_and_another_does_not(photo, painting):

@@ -22,7 +22,7 @@ UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
 _TOO_LONG = "This request is too long: please upload files, and send no more than where they are."
 _TOO_MANY = "That is too much at once: please wait a minute, and try again."
-_TOO_MUCH = "You have uploaded a lot: please go on with what is there, or come back in an hour."
+_TOO_MUCH = "You have uploaded a lot: please go on with what is there, or come back later."
 _FULL = "The server is full: please try again in a minute."
 
 
