@@ -5,7 +5,6 @@ import hashlib
 import io
 import logging
 import os
-import queue
 import socket
 import threading
 import time
@@ -86,9 +85,7 @@ class Local:
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
-        self._free: queue.LifoQueue[Computations] = queue.LifoQueue()  # the last used has met most styles
-        for _ in range(workers):
-            self._free.put(Computations())
+        self._idle: list[Computations] = []
 
     def paint(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
         """As Runner.paint()."""
@@ -104,17 +101,20 @@ class Local:
 
     def close(self) -> None:
         """Give back the sessions' threads and memory."""
-        while not self._free.empty():
-            self._free.get().close()
+        while self._idle:
+            self._idle.pop().close()
 
     @contextmanager
     def _computations(self) -> Iterator[Computations]:
-        """One for oneself, once one is free."""
-        shared = self._free.get()
+        """Some for one run alone, which have served others before it where such are idle."""
+        try:
+            shared = self._idle.pop()
+        except IndexError:
+            shared = Computations()
         try:
             yield shared
         finally:
-            self._free.put(shared)
+            self._idle.append(shared)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -122,8 +123,8 @@ def test_a_study_that_loses_a_worker_and_a_node_is_that_of_one_machine(cluster, 
         assert runner.workers == 3
         for outcome in carry_out(plan, there, runner):
             outcomes.append(outcome)
-            if len(outcomes) == 2:
-                kill_a_painter()
+            if len(outcomes) == 2:  # meanwhile others are begun, or there may be none to kill
+                threading.Thread(target=kill_a_painter).start()
             if len(outcomes) == 5:
                 cluster.remove_node(nodes[0], allow_graceful=False)
     assert [outcome.reason for outcome in outcomes] == [None] * len(plan) == [None] * 16

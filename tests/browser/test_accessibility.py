@@ -36,6 +36,10 @@ def test_nothing_serious_idle_running_done_and_after_an_error(visit, viewport, s
     button(page, "Stop").click()
     expect(page.locator(".status")).to_contain_text("Stopped", timeout=60_000)
     assert serious(page) == []
+    quick(page, size=64, iterations=2)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done", timeout=60_000)
+    assert serious(page) == []
     page.locator("#content").get_by_label("Remove Image").click()
     button(page, "Stylize").click()
     expect(page.get_by_test_id("toast-body")).to_be_visible()
