@@ -120,7 +120,7 @@ class Page:
         self.line = line
         self.datasets = datasets
         self.storage = Storage(Path(get_upload_folder()), line.limits.kept, line.limits.storage)
-        self.chores = Chores(line.limits.places)
+        self.chores = Chores(2 * line.limits.per_visitor)
         self.runs: dict[str, set[Run]] = {}  # by the visitor's session
         self.guards: set[asyncio.Task[None]] = set()  # that end runs which nobody waits for any more
 
@@ -128,7 +128,7 @@ class Page:
         """The page, top to bottom as it looks."""
         # Served from where they are: copies would be deleted like visitors' files.
         gr.set_static_paths({file for pair in self._pairs() for file in _files_of(*pair)})
-        with gr.Blocks(title="Neural style transfer", delete_cache=self.storage.delete_cache) as page:
+        with gr.Blocks(title="Neural style transfer") as page:
             gr.Markdown(
                 "# Neural style transfer\n"
                 "Choose a photo and a painting, and watch the photo being painted like the painting.",
@@ -317,14 +317,24 @@ class Page:
                 panes = [content["path"], style["path"]]
                 outcome = await asyncio.to_thread(self._outcome, run, photo, name, panes)
                 if run.progress is None:
-                    outcome = {**self.results.again(before), **outcome}
+                    outcome = {**await self._again(before), **outcome}
             except (gr.Error, ImageError, OSError) as error:
                 message = error.message if isinstance(error, gr.Error) else "The picture could not be saved."
-                yield {**ready, **self.results.again(before), self.results.status: status(message)}
+                yield {**ready, **await self._again(before), self.results.status: status(message)}
                 raise
             yield {**ready, **outcome}
         finally:
             self._forget(request, run)
+
+    async def _again(self, before: Finished | None) -> dict[Any, Any]:
+        """The updates that show what was there before a run that came to nothing, where it is still kept."""
+        if before is None:
+            return {}
+        try:
+            strength = before.record["config"]["strength"]
+            return await self.chores.do_admitted(self.results.done, before, strength, "", None)
+        except gr.Error:
+            return {}
 
     async def stylize(
         self,
@@ -650,7 +660,7 @@ def launch(line: Line, *, metrics: bool = False, **options: Any) -> gr.Blocks:
     datasets = load_datasets()
     rooms = Page(line, datasets)
     page = rooms.build()
-    page.queue(max_size=100, api_open=False)
+    page.queue(max_size=100, api_open=False, default_concurrency_limit=None)  # the handlers have limits
     page.launch(
         theme=THEME,
         css_paths=CSS,

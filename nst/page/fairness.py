@@ -3,9 +3,12 @@
 import asyncio
 import ipaddress
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -17,9 +20,14 @@ from nst.limits import Allowance, Limits
 from nst.page.storage import Storage
 
 MEGABYTE = 1_000_000
-MOST_BYTES = MEGABYTE  # of a request that is no upload
+MOST_BYTES = {"/gradio_api/upload": math.inf, "/gradio_api/component_server": MEGABYTE}  # a drawing is short
+MOST_BYTES_ELSEWHERE = 200_000
+MOST_QUERY = 1000  # bytes
 UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
 
+_FREE = re.compile("/(health|metrics|((assets|static|svelte)/|gradio_api/file=).*)$")  # each request is cheap
+
+_ODD = "This request can't be read: please send it in UTF-8."
 _TOO_LONG = "This request is too long: please upload files, and send no more than where they are."
 _TOO_MANY = "That is too much at once: please wait a minute, and try again."
 _TOO_MUCH = "You have uploaded a lot: please go on with what is there, or come back later."
@@ -45,8 +53,7 @@ def _visitor(host: str) -> str:
 class FairShare:
     """ASGI middleware: no visitor sends, uploads, or holds open more than the limits say.
 
-    No request but an upload is longer than MOST_BYTES: of `data:` addresses in place of files Gradio would
-    hold all in memory.
+    No request but an upload is long: of `data:` addresses in place of files Gradio would hold all in memory.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, storage: Storage) -> None:
@@ -61,13 +68,13 @@ class FairShare:
             await self._app(scope, receive, send)
             return
         visitor = _visitor(scope["client"][0]) if scope["client"] else None
-        endpoint = scope["path"].rstrip("/").rsplit("/", 1)[-1] if scope["method"] == "POST" else ""
-        most = math.inf if endpoint == "upload" else MOST_BYTES
-        kept = endpoint in ("upload", "component_server")  # what is sent becomes a file
-        if refusal := await self._refusal(scope, visitor, most, kept):
+        path = scope["path"].removeprefix(scope["root_path"])
+        most = MOST_BYTES.get(path.rstrip("/"), MOST_BYTES_ELSEWHERE)
+        kept = path.rstrip("/") in MOST_BYTES  # what is sent becomes a file
+        if refusal := await self._refusal(scope, path, visitor, most, kept):
             status, sentence = refusal
             # The page shows all of what an upload is answered.
-            plain = PlainTextResponse(sentence, status) if endpoint == "upload" else None
+            plain = PlainTextResponse(sentence, status) if most == math.inf else None
             await (plain or JSONResponse({"error": sentence}, status))(scope, receive, send)
             return
 
@@ -77,6 +84,7 @@ class FairShare:
             length = len(message.get("body", b""))
             most -= length
             fair = most >= 0 and (not kept or self._uploads.take(visitor, length))
+            self._storage.held += length if kept else 0
             return message if fair else {"type": "http.disconnect"}
 
         self._open[visitor] += 1
@@ -88,19 +96,22 @@ class FairShare:
                 del self._open[visitor]
 
     async def _refusal(
-        self, scope: Scope, visitor: str | None, most: float, kept: bool
+        self, scope: Scope, path: str, visitor: str | None, most: float, kept: bool
     ) -> tuple[int, str] | None:
         """The status and the sentence for a request that is too much."""
-        length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or int(length) > most:
+        headers = Headers(scope=scope)
+        length, kind = headers.get("content-length", "0"), headers.get("content-type", "")
+        if not length.isdecimal() or max(int(length) / most, len(scope["query_string"]) / MOST_QUERY) > 1:
             return 413, _TOO_LONG
+        if kind.startswith("multipart") and "charset" in kind.lower():  # some take minutes to decode
+            return 415, _ODD
         if visitor is not None and self._open[visitor] >= self._limits.connections:
             return 429, _TOO_MANY
-        if scope["method"] == "POST" and not self._requests.take(visitor):
+        if not _FREE.match(path) and not self._requests.take(visitor):
             return 429, _TOO_MANY
         if kept and not self._uploads.has(visitor, int(length)):
             return 429, _TOO_MUCH
-        if kept and await asyncio.to_thread(self._storage.is_full):
+        if kept and self._storage.is_full():
             return 507, _FULL
         return None
 
@@ -108,7 +119,7 @@ class FairShare:
 class Chores:
     """What is done for visitors beside painting: two things at once, and the others wait.
 
-    Each takes a processor for up to a second or two, and up to half a gigabyte.
+    Each takes a processor for up to some seconds, and up to half a gigabyte.
     """
 
     AT_ONCE = 2
@@ -116,7 +127,7 @@ class Chores:
     def __init__(self, most: int) -> None:
         """Of one visitor, `most` are done or wait."""
         self._most = most
-        self._turns = asyncio.Semaphore(self.AT_ONCE)
+        self._threads = ThreadPoolExecutor(self.AT_ONCE)  # a cancelled chore keeps its thread to its end
         self._asked: Counter[str | None] = Counter()
 
     async def do(self, request: gr.Request, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -134,8 +145,8 @@ class Chores:
 
     async def do_admitted(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """The same, for a run or a study, whose number is limited elsewhere."""
-        async with self._turns:
-            return await asyncio.to_thread(work, *arguments, **named)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, partial(work, *arguments, **named))
 
 
 async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:

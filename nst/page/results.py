@@ -54,8 +54,7 @@ class Finished:
         """A picture as large as the result, to be looked at."""
         if (number, strength) == (len(self.moments), 1):
             return self.moments[-1]
-        with Image.open(self.moments[-1]) as result:
-            width, height = result.size
+        height, width = _read(self.moments[-1]).shape[1:3]
         file = self.file("picture.png")
         save_image(resize(self.picture(number, strength), height, width), file)
         return file
@@ -234,8 +233,8 @@ class Results:
         yield gr.DownloadButton("Preparing …", interactive=False)
         try:
             file = await self._chores.do(request, finished.saved, number, strength, form, quality)
-        except gr.Error:
-            yield gr.DownloadButton("Save", interactive=False)
+        except Exception:
+            yield gr.DownloadButton("Save", interactive=True)  # what was there before
             raise
         yield gr.DownloadButton("Save", value=str(file), interactive=True)
 
@@ -271,10 +270,6 @@ class Results:
             ),
             self.chart: _chart(finished),
         }
-
-    def again(self, before: Finished | None) -> dict[Any, Any]:
-        """The updates that show what was there before a run that came to nothing."""
-        return {} if before is None else self.done(before, before.record["config"]["strength"], "", None)
 
     def painting(self) -> dict[Any, Any]:
         """The updates at a run's first picture: until then, the last result could be looked at and saved."""

@@ -4,13 +4,18 @@ import logging
 import re
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 import gradio.queueing
 import gradio.routes
 import gradio.utils
+from gradio.queueing import Queue
+from gradio.route_utils import GradioMultiPartParser
+from gradio.state_holder import SessionState
 from starlette.datastructures import MutableHeaders
+from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +38,11 @@ PATHS = re.compile(
     "|gradio_api/(info/?|openapi.json|upload|upload_progress|queue/(join|data)|cancel|reset/?|component_server/?"
     "|(login_check|token|user|app_id)/?|startup-events|file=.*|(run|call|api|heartbeat)/.*))"
 )
+
+MOST_FILES = 150  # of one request; a study may have as many
+MOST_FIELD = 10_000  # bytes
+
+_UNREADABLE = "This request can't be read: please send it as the API page says."
 
 logger = logging.getLogger("nst")
 
@@ -80,15 +90,42 @@ def harden() -> None:
     harden_editor()
     gr.processing_utils.async_ssrf_protected_download = _refuse_address
     logging.getLogger("uvicorn.error").addFilter(_without_words)
+    SessionState._update_value_in_config = lambda *_: None  # type: ignore[method-assign]  # for links, closed
+    Queue.push = _push  # type: ignore[assignment, method-assign]
+    for name, step in _STEPS.items():
+        setattr(GradioMultiPartParser, name, _bounded(step))
     for module in (gradio.utils, gradio.queueing):
         module.error_payload = _told  # type: ignore[attr-defined]
     for module in (gradio.queueing, gradio.routes):
         module.traceback = _Logged  # type: ignore[attr-defined]
 
 
+_PUSH = Queue.push
+_STEPS = {name: getattr(GradioMultiPartParser, name) for name in ("on_headers_finished", "on_part_data")}
+
+
+async def _push(queue: Queue, body: Any, request: Any, username: str | None) -> Any:
+    """As Gradio's own, for sessions that are named as browsers do: the name is kept in many places."""
+    if re.fullmatch(r"[\w-]{1,64}", body.session_hash or ""):
+        return await _PUSH(queue, body, request, username)
+    return False, _UNREADABLE, "error"
+
+
+def _bounded(step: Callable[..., None]) -> Callable[..., None]:
+    """That step of reading a form, with few files, which are open at once, and short fields, in memory."""
+
+    def bounded(parser: Any, *arguments: Any) -> None:
+        step(parser, *arguments)
+        part = parser._current_part
+        if parser._current_files > MOST_FILES or (part.file is None and len(part.data) > MOST_FIELD):
+            raise MultiPartException("These are too many files or fields at once: please send fewer.")
+
+    return bounded
+
+
 def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
     """What the visitor gets to know of an error, as Gradio's own function has it."""
-    if isinstance(error, gr.Error):
+    if isinstance(error, gr.Error) and not error.print_exception:  # Gradio's own repeat what was sent
         return _ERROR_PAYLOAD(error, show_error)
     return _ERROR_PAYLOAD(
         gr.Error("This did not work: please check what was sent, and try again."), show_error
@@ -97,7 +134,7 @@ def _told(error: BaseException | None, show_error: bool) -> dict[str, Any]:
 
 async def refuse_unreadable(request: Request, error: Exception) -> JSONResponse:
     """In place of an answer that repeats what was sent, or fails where JSON has no word for it."""
-    return JSONResponse({"error": "This request can't be read: please send it as the API page says."}, 422)
+    return JSONResponse({"error": _UNREADABLE}, 422)
 
 
 def _without_words(record: logging.LogRecord) -> bool:

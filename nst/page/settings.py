@@ -132,7 +132,7 @@ class Settings:
         aloud = {**QUIETLY, "queue": True, "concurrency_limit": None, "preprocess": False}
         self.earlier.upload(self._restore, self.earlier, self.outputs, **aloud)
         self.draw.click(self._edit, content, self.drawing, **aloud)
-        self.drawing.input(_drawn_mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
+        self.drawing.input(self._mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
         content.change(
             lambda: (None, gr.ImageEditor(None, visible=False)),  # the mask was for another photo
             outputs=[self.mask, self.drawing],
@@ -170,6 +170,9 @@ class Settings:
         except ImageError as error:
             raise gr.Error(f"Photo: {error}", print_exception=False) from error
         return gr.ImageEditor({"background": pixels, "layers": [], "composite": None}, visible=True)
+
+    async def _mask(self, request: gr.Request, strokes: npt.NDArray[np.uint8] | None) -> Any:
+        return await self._chores.do(request, _drawn_mask, strokes)
 
     def restored(self, config: TransferConfig) -> dict[Any, Any]:
         """The updates that show every setting as it is in `config`."""

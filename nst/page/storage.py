@@ -14,13 +14,13 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+LEAST_BYTES = 8192  # that a file takes, with its folder
+
 
 class Storage:
     """The folder that Gradio serves from, where nothing of a visitor's stays longer than `kept` seconds.
 
-    Where there are more than `most` megabytes, the oldest goes sooner. Gradio deletes what it knows of, as
-    `delete_cache` says; this does the rest: the runs' folders, the empty ones that uploads leave behind, and
-    what came to nothing.
+    Where there are more than `most` megabytes, the oldest goes sooner.
     """
 
     def __init__(self, folder: Path, kept: int, most: int) -> None:
@@ -29,11 +29,7 @@ class Storage:
         self._most = most * 1_000_000
         self._every = min(max(kept // 10, 1), 60)
         self._age = kept - self._every
-
-    @property
-    def delete_cache(self) -> tuple[int, int]:
-        """How often Gradio looks, and the age at which it deletes, in seconds."""
-        return self._every, self._age
+        self.held = 0  # bytes, as far as they are known
 
     def new_folder(self) -> Path:
         """A new folder for one run's files; whoever knows its name may see them."""
@@ -48,7 +44,7 @@ class Storage:
 
     def is_full(self) -> bool:
         """Whether there is more than may be, until the next time it is cleared."""
-        return sum(_size(entry) for entry in self._entries()) >= self._most
+        return self.held >= self._most
 
     def clear(self, page: gr.Blocks) -> None:
         """Delete what nobody has touched for long enough, and the oldest of what is too much.
@@ -59,9 +55,13 @@ class Storage:
         entries, own = {*self._entries()}, {folder for file in kept for folder in file.parents}
         size, now = sum(map(_size, entries & own)), time.time()
         for entry in sorted(entries - own, key=_newest, reverse=True):
-            size += _size(entry)
+            size += (more := _size(entry))
             if size >= self._most or _newest(entry) < now - self._age:
                 _delete(entry)
+                size -= more
+        self.held = size
+        for files in page.temp_file_sets:  # which Gradio would keep in mind for ever
+            files -= {file for file in tuple(files) if not Path(file).exists()}
 
     def _entries(self) -> Iterator[Path]:
         """Uploads, in folders that Gradio names by a hash; runs' folders; files of what came to nothing."""
@@ -118,7 +118,7 @@ def _newest(entry: Path) -> float:
 
 
 def _size(entry: Path) -> int:
-    return sum(file.st_size for file in _files(entry))
+    return sum(max(file.st_size, LEAST_BYTES) for file in _files(entry))
 
 
 def _delete(entry: Path) -> None:

@@ -1,7 +1,9 @@
 """The second tab: a whole dataset, its weights varied, and what comes of it side by side."""
 
 import asyncio
+import hashlib
 import html
+import math
 import re
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import tensorflow as tf
 from PIL import Image
 
 from nst.backbones import WeightsError
@@ -207,19 +210,20 @@ class StudyTab:
         }
         base = TransferConfig(size=size, iterations=iterations)
         self._line.limits.check(base)
+        most = self._line.limits.study
+        runs = math.prod(map(len, (dataset.contents, dataset.styles, *axes.values())))
+        if runs > most * MOST_RUNS_A_PICTURE:
+            raise ConfigError(
+                f"Please make the study smaller: {most * MOST_RUNS_A_PICTURE} runs are the most."
+            )
         plan = Plan(dataset, grid(base, axes), None)
-        most, worth = self._line.limits.study, self._worth(plan)
-        if worth > most:
+        usual = cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
+        if (worth := plan.cost / usual) > most:
             raise ConfigError(
                 f"Please make the study smaller: it may take as long as {most} pictures with the "
                 f"default settings, and this one would take as long as {worth:.0f}."
             )
         return plan
-
-    def _worth(self, plan: Plan) -> float:
-        """The pictures with the default settings that would take as long; a run takes some, however small."""
-        usual = cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
-        return max(plan.cost / usual, len(plan) / MOST_RUNS_A_PICTURE)
 
     def _extent(self, *values: Any) -> str:
         try:
@@ -236,10 +240,10 @@ class StudyTab:
     ) -> AsyncIterator[dict[Any, Any]]:
         """Make the runs that are missing, one after the other in the line, and show them as they come."""
         try:
+            running = self._begin(request)
             plan = await asyncio.to_thread(self._plan, *values)
         except (ConfigError, WeightsError) as error:
             raise gr.Error(str(error), print_exception=False) from error
-        running = self._begin(request)
         folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
         shown = Shown(plan, folder)
         with ExitStack() as stack:
@@ -264,9 +268,16 @@ class StudyTab:
                     async with aclosing(self._painted(running, planned, folder)) as ticks:
                         async for run in ticks:
                             yield {self.status: self._progress(shown, planned, run)}
-                except (ImageError, StudyError) as error:
+                except (ImageError, StudyError, MemoryError, tf.errors.OpError) as error:
                     failed += 1
-                    folder.fail(planned, str(error))
+                    folder.fail(planned, reason_of(error))
+                except OSError as error:
+                    yield {
+                        self.start: gr.Button("Start", interactive=True),
+                        self.stop: gr.Button("Stop", interactive=False),
+                    }
+                    sentence = "This study's files are no longer kept: please start it once more."
+                    raise gr.Error(sentence, print_exception=False) from error
                 if running.stopping.is_set():
                     break
                 yield await self._view(shown)
@@ -331,7 +342,7 @@ class StudyTab:
             raise StudyError(reason_of(error) if error else f"The run ended early ({run.ended}).")
         assert run.progress is not None
         with closing(Local()) as here:  # the line's own runner is painting for others
-            painted = await asyncio.to_thread(judged, job, run.progress.image, run.history, here)
+            painted = await self._chores.do_admitted(judged, job, run.progress.image, run.history, here)
         await asyncio.to_thread(folder.keep, planned, painted)
 
     def _stop(self, request: gr.Request) -> Any:
@@ -363,8 +374,7 @@ class StudyTab:
 
     async def _view(self, shown: Shown) -> dict[Any, Any]:
         """The contact sheet and figure 1 of what there is."""
-        records = ((shown.plan.title(one), shown.record(one)) for one in shown.runs)
-        there = dict([(title, record["history"]) for title, record in records if record][:CURVES])
+        there = await self._chores.do_admitted(_curves, shown)
         return {
             self.chart: loss_chart(there or {"": []}),
             self.legend: _legend(there),
@@ -373,6 +383,12 @@ class StudyTab:
 
     async def _sheet(self, shown: Shown, painting: Planned | None) -> dict[Any, Any]:
         return {self.sheet: await self._chores.do_admitted(_table, shown, painting)}
+
+
+def _curves(shown: Shown) -> dict[str, Any]:
+    """The histories of the first runs that there are, by their titles."""
+    records = ((shown.plan.title(one), shown.record(one)) for one in shown.runs)
+    return dict([(title, record["history"]) for title, record in records if record][:CURVES])
 
 
 def _legend(names: Collection[str]) -> str:
@@ -446,17 +462,17 @@ def _cell(shown: Shown, number: int, painting: Planned | None) -> str:
 
 
 def _thumbnail(path: Path, folder: StudyFolder) -> Path | None:
-    """A small copy of a picture, made once; None of one that can't be read."""
-    name = f"{path.parent.name}-{path.stem}.jpg"
+    """A small copy of a picture, made once; None of one that can't be read, which an empty file remembers."""
+    name = f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.jpg"
     copy = folder.path / "thumbnails" / name
     if not copy.is_file():
         copy.parent.mkdir(exist_ok=True)
         try:
             pixels = to_uint8(load_image(path, long_side=THUMBNAIL, enlarge=False))
+            Image.fromarray(pixels).save(copy, quality=85)
         except ImageError:
-            return None
-        Image.fromarray(pixels).save(copy, quality=85)
-    return copy
+            copy.touch()
+    return copy if copy.stat().st_size else None
 
 
 def _served(path: Path | None) -> str:
