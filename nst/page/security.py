@@ -106,7 +106,7 @@ _STEPS = {name: getattr(GradioMultiPartParser, name) for name in ("on_headers_fi
 
 async def _push(queue: Queue, body: Any, request: Any, username: str | None) -> Any:
     """As Gradio's own, for sessions that are named as browsers do: the name is kept in many places."""
-    if re.fullmatch(r"[\w-]{1,64}", body.session_hash or ""):
+    if body.session_hash is None or re.fullmatch(r"[\w-]{1,64}", body.session_hash):
         return await _PUSH(queue, body, request, username)
     return False, _UNREADABLE, "error"
 
