@@ -238,17 +238,10 @@ class Results:
             raise
         yield gr.DownloadButton("Save", value=str(file), interactive=True)
 
-    async def _save_picture(
-        self,
-        request: gr.Request,
-        finished: Finished | None,
-        number: int,
-        strength: float,
-        form: str,
-        quality: int,
-    ) -> AsyncIterator[Any]:
+    async def _save_picture(self, request: gr.Request, *what: Any) -> AsyncIterator[Any]:
+        *_, form, _ = what
         if form in PICTURES:  # all else is the same at every moment
-            async for update in self._save(request, finished, number, strength, form, quality):
+            async for update in self._save(request, *what):
                 yield update
 
     def done(self, finished: Finished, strength: float, text: str, share: float | None) -> dict[Any, Any]:

@@ -239,16 +239,16 @@ class StudyTab:
         self, request: gr.Request, before: Shown | None, *values: Any
     ) -> AsyncIterator[dict[Any, Any]]:
         """Make the runs that are missing, one after the other in the line, and show them as they come."""
-        try:
-            running = self._begin(request)
-            plan = await asyncio.to_thread(self._plan, *values)
-        except (ConfigError, WeightsError) as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        folder = before.folder if before and before.folder.path.is_dir() else StudyFolder(self._new_folder())
-        shown = Shown(plan, folder)
         with ExitStack() as stack:
-            self._running[request.session_hash] = running
+            running = self._begin(request)
             stack.callback(self._running.pop, request.session_hash)
+            try:
+                plan = await asyncio.to_thread(self._plan, *values)
+            except (ConfigError, WeightsError) as error:
+                raise gr.Error(str(error), print_exception=False) from error
+            here = before and before.folder.path.is_dir()
+            folder = before.folder if before and here else StudyFolder(self._new_folder())
+            shown = Shown(plan, folder)
             stack.enter_context(folder.locked())
             guard = asyncio.create_task(stop_unread(request, running.stopping.is_set, running.stop))
             stack.callback(guard.cancel)
@@ -307,7 +307,8 @@ class StudyTab:
         ):
             if refused:
                 raise gr.Error(sentence, print_exception=False)
-        return Running(visitor)
+        running = self._running[request.session_hash] = Running(visitor)
+        return running
 
     async def _painted(self, running: Running, planned: Planned, folder: StudyFolder) -> AsyncGenerator[Run]:
         """Follow one run about every second, and keep it if it gets to its end."""
