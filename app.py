@@ -468,8 +468,7 @@ class Page:
 
     async def tell_time(self, size: float, iterations: float) -> str:
         """About how long a run will take on this server."""
-        while not self.line.warm_up.future.done():
-            await asyncio.sleep(0.2)
+        await self.line.warmed_up()
         try:
             config = TransferConfig(size=size, iterations=iterations)  # type: ignore[arg-type]  # it checks
         except ConfigError:
@@ -491,8 +490,7 @@ class Page:
 
     async def describe_backbone(self) -> str:
         """Say which network reads the images, and why it isn't VGG-19 where it isn't."""
-        while not self.line.warm_up.future.done():
-            await asyncio.sleep(0.2)
+        await self.line.warmed_up()
         return _backbone_note(self.line.warm_up)
 
     async def _join(

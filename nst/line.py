@@ -1,5 +1,6 @@
 """The line in which the page's runs wait for a worker, and what is known of each."""
 
+import asyncio
 import contextlib
 import ctypes
 import heapq
@@ -120,6 +121,11 @@ class Line:
         self._threads = ThreadPoolExecutor(self._runner.workers)
         noise = tf.random.stateless_uniform([1, 128, 128, 3], seed=(0, 0))
         self.warm_up = self._begin(Run(Job(noise, [noise**2], TransferConfig(size=128, iterations=8))))
+
+    async def warmed_up(self) -> None:
+        """Return once the warm-up has ended, after which the pace is known."""
+        while not self.warm_up.future.done():
+            await asyncio.sleep(0.2)
 
     def admit(self, visitor: str | None) -> None:
         """Count a visitor's request. Raises BusyError where their minute is full, or as join() does.

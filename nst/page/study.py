@@ -225,9 +225,10 @@ class StudyTab:
             )
         return plan
 
-    def _extent(self, *values: Any) -> str:
+    async def _extent(self, *values: Any) -> str:
+        await self._line.warmed_up()
         try:
-            return self._told(self._plan(*values))
+            return self._told(await asyncio.to_thread(self._plan, *values))
         except (ConfigError, WeightsError) as error:
             return str(error)
 
