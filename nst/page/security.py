@@ -83,9 +83,9 @@ class KnownPaths:
 
 
 def harden() -> None:
-    """Replace what Gradio does with addresses in place of files, which is to fetch them, and with errors.
+    """Replace what Gradio does with what visitors send: addresses in place of files, forms, names, drawings.
 
-    Of those it would print what was sent, and tell the visitor nothing.
+    It would fetch or keep them. Of errors it would print what was sent, and tell the visitor nothing.
     """
     harden_editor()
     gr.processing_utils.async_ssrf_protected_download = _refuse_address
