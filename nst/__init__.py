@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nst.backbones import Backbone, WeightsError, load_backbone
     from nst.config import ConfigError, TransferConfig
-    from nst.images import ImageError, from_uint8, load_image, save_image, to_uint8
-    from nst.transfer import Progress, TransferError, stylize
+    from nst.engine.images import ImageError, from_uint8, load_image, save_image, to_uint8
+    from nst.engine.stylize import Progress, TransferError, stylize
+    from nst.engine.vgg import Backbone, WeightsError, load_backbone
 else:
 
     def __getattr__(name):
@@ -14,7 +14,10 @@ else:
         # seconds, and the command line has to answer to Ctrl-C, and keep stderr clean, while it lasts.
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from nst import backbones, config, images, transfer
+        from nst import config
+        from nst.engine import images
+        from nst.engine import stylize as transfer
+        from nst.engine import vgg as backbones
 
         return next(vars(home)[name] for home in (backbones, config, images, transfer) if name in vars(home))
 

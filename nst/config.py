@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, fields
 from numbers import Real
 from typing import Any
 
-from nst.backbones import BACKBONES, PRECISIONS
-from nst.losses import LayerWeights
-from nst.optimizers import OPTIMIZERS
+from nst.engine.objective import LayerWeights
+from nst.engine.optimizers import OPTIMIZERS
+from nst.engine.vgg import BACKBONES, PRECISIONS
 
 MAX_STYLES = 4
 

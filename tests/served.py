@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-import app
-from nst.limits import Limits
-from nst.line import Line
+from nst.serving.limits import Limits
+from nst.serving.queue import Line
+from nst.web import server as app
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from nst import TransferConfig, load_image, save_image
-from nst.catalog import find_dataset
-from nst.index import write_index
-from nst.runners import Local
-from nst.study import Plan, StudyFolder, carry_out, grid
+from nst.runs.runner import Local
+from nst.study.datasets import find_dataset
+from nst.study.folder import Plan, StudyFolder, carry_out, grid
+from nst.study.report import write_index
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDE = 32  # pixels

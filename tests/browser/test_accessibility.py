@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import PHONE, TABLET, WIDE, button
 from playwright.sync_api import expect
-from test_page import quick
+from test_paint_tab import quick
 
 
 def serious(page):

@@ -7,7 +7,7 @@ from conftest import button
 from playwright.sync_api import expect
 from served import serving
 from test_freed import MOST_SECONDS, painted, spent_until_free
-from test_page import quick
+from test_paint_tab import quick
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,10 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from served import pressed  # noqa: E402
-from test_app import API_DEFAULTS  # noqa: E402
 from test_hostile import FILES  # noqa: E402
+from test_page import API_DEFAULTS  # noqa: E402
 
-from nst.images import METADATA_KEYWORD  # noqa: E402
+from nst.engine.images import METADATA_KEYWORD  # noqa: E402
 
 PHOTOS = sorted((ROOT / "examples" / "content").glob("*.jpg"))
 PAINTINGS = sorted((ROOT / "examples" / "style").glob("*.jpg"))

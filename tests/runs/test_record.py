@@ -1,0 +1,291 @@
+"""A record says everything about a run, in JSON that people can read."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nst.config import TransferConfig
+from nst.engine.images import ImageError, load_image, save_image
+from nst.engine.objective import Losses
+from nst.engine.stylize import Progress, stylize
+from nst.engine.vgg import resolve_precision
+from nst.runs.record import (
+    RecordError,
+    history_row,
+    image_entry,
+    levelled_off,
+    restored_config,
+    run_record,
+    save_losses,
+    save_record,
+)
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+IMAGES = {
+    "content": image_entry(EXAMPLES / "content" / "chenonceau.jpg"),
+    "styles": [image_entry(EXAMPLES / "style" / "hokusai-great-wave.jpg")],
+}
+CONFIG = TransferConfig(
+    size=64, iterations=3, content_layers=("block2_conv1",), style_layers={"block1_conv1": 0.5}, seed=7
+)
+
+
+@pytest.fixture(scope="module")
+def run(photo, painting, backbone) -> list[Progress]:
+    return list(stylize(photo, painting, CONFIG, backbone))
+
+
+@pytest.fixture(scope="module")
+def record(run, backbone) -> dict:
+    return run_record(CONFIG, backbone, [history_row(progress) for progress in run], "finished", IMAGES)
+
+
+def saved(record, path) -> dict:
+    save_record(record, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_row_has_all_of_a_step_but_its_picture(run):
+    for progress in run:
+        row = history_row(progress)
+        seconds = row.pop("seconds")
+        assert seconds == pytest.approx(progress.seconds, abs=0.001)
+        assert row == {
+            "step": progress.step,
+            "level": progress.level,
+            "size": progress.size,
+            "evaluations": progress.evaluations,
+            "content": progress.losses.content,
+            "style": progress.losses.style,
+            "tv": progress.losses.tv,
+            "total": progress.losses.total,
+        }
+        assert {*row, "seconds", "losses", "steps", "schedule", "image"} >= {
+            field.name for field in dataclasses.fields(Progress)
+        }
+        assert {*row} >= {*Losses._fields}
+
+
+def test_a_row_comes_back_from_json_as_it_was(run):
+    for progress in run:
+        assert json.loads(json.dumps(history_row(progress))) == history_row(progress)
+
+
+def rows(share_kept: float, count: int, level: int = 1) -> list[dict]:
+    """A history whose total loss keeps that share of itself at each step."""
+    return [{"level": level, "total": 3 * share_kept**step} for step in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("share_kept", "flat"), [(0.99, False), (0.998, False), (0.9995, True), (1.0, True), (1.01, True)]
+)
+def test_losses_have_levelled_off_where_ten_steps_lower_them_by_less_than_a_percent(share_kept, flat):
+    assert levelled_off(rows(share_kept, 11)) is flat
+    assert levelled_off(rows(0.5, 20) + rows(share_kept, 11, level=2)) is flat
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_losses_of_fewer_than_eleven_steps_of_a_level_have_not_levelled_off(count):
+    assert not levelled_off([])
+    assert not levelled_off(rows(1, count))
+    assert not levelled_off(rows(1, 30) + rows(1, count, level=2))
+
+
+def test_only_the_last_ten_steps_tell_whether_the_losses_have_levelled_off():
+    assert levelled_off(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
+    assert not levelled_off([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
+
+
+def test_the_record_has_the_whole_config(record, tmp_path):
+    loaded = saved(record, tmp_path / "run.json")
+    assert {*loaded["config"]} == {field.name for field in dataclasses.fields(TransferConfig)}
+    assert TransferConfig(**loaded["config"]) == CONFIG
+
+
+def test_the_record_names_its_images(record, tmp_path):
+    assert saved(record, tmp_path / "run.json")["images"] == record["images"] == IMAGES
+
+
+def test_an_image_is_known_by_its_name_and_what_is_in_it(tmp_path):
+    path, copy = tmp_path / "photo.jpg", tmp_path / "copy.jpg"
+    path.write_bytes(b"a photo")
+    copy.write_bytes(b"a photo")
+    digest = hashlib.sha256(b"a photo").hexdigest()
+    assert image_entry(path) == image_entry(str(path)) == {"name": "photo.jpg", "sha256": digest}
+    assert image_entry(copy) == {"name": "copy.jpg", "sha256": digest}
+    copy.write_bytes(b"another")
+    assert image_entry(copy)["sha256"] != digest
+
+
+def test_the_record_says_what_ran_and_how_it_ended(run, record, backbone):
+    assert record["backbone"] == {"name": backbone.name, "note": backbone.note}
+    assert record["versions"]["tensorflow"] == version("tensorflow")
+    assert record["versions"]["python"].startswith("3.")
+    assert {*record["versions"]} >= {"numpy", "pillow"}
+    assert record["ended"] == "finished"
+    assert record["evaluations"] == run[-1].evaluations
+    assert record["seconds"] == pytest.approx(run[-1].seconds, abs=0.001)
+
+
+@pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+def test_the_record_says_what_precision_was_used(backbone, precision):
+    record = run_record(dataclasses.replace(CONFIG, precision=precision), backbone, [], "stopped", IMAGES)
+    assert record["config"]["precision"] == precision
+    assert record["precision"] == resolve_precision(precision) != "auto"
+
+
+def test_the_history_comes_back_with_one_line_a_step(record, tmp_path):
+    path = tmp_path / "run.json"
+    assert saved(record, path)["history"] == record["history"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line.strip().rstrip(",")) for line in lines if '"step"' in line]
+    assert rows == record["history"]
+    assert len(rows) == CONFIG.iterations
+
+
+def test_text_comes_back_as_it_was(record, tmp_path):
+    note = 'Größe "α"\n"history": []'
+    told = {**record, "backbone": {"name": "vgg19", "note": note}, "ended": note}
+    loaded = saved(told, tmp_path / "run.json")
+    assert loaded["backbone"]["note"] == loaded["ended"] == note
+    assert loaded["history"] == record["history"]
+    assert "Größe" in (tmp_path / "run.json").read_text(encoding="utf-8")
+
+
+def test_a_run_without_a_step_has_a_record(backbone, tmp_path):
+    record = run_record(CONFIG, backbone, [], "stopped", IMAGES)
+    loaded = saved(record, tmp_path / "run.json")
+    assert loaded["history"] == []
+    assert (loaded["ended"], loaded["evaluations"], loaded["seconds"]) == ("stopped", 0, 0)
+
+
+def test_a_record_is_saved_under_a_path_or_its_text(record, tmp_path):
+    save_record(record, str(tmp_path / "run.json"))
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["history"]
+
+
+# Losses as a table
+
+
+def test_losses_are_saved_as_a_table_with_one_row_a_step(record, tmp_path):
+    for path in tmp_path / "losses.csv", str(tmp_path / "losses.csv"):
+        save_losses(record["history"], path)
+        with (tmp_path / "losses.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [*rows[0]] == [*record["history"][0]]
+        assert [{name: float(text) for name, text in row.items()} for row in rows] == record["history"]
+
+
+def test_no_step_makes_an_empty_table(tmp_path):
+    save_losses([], tmp_path / "losses.csv")
+    assert (tmp_path / "losses.csv").read_bytes() == b""
+
+
+# Settings out of a picture
+
+
+def with_text(photo, path, text):
+    save_image(photo, path, metadata=text)
+    return path
+
+
+def unusable(photo, tmp_path, text) -> str:
+    """Why the settings cannot be restored, in the sentence that a visitor reads."""
+    with pytest.raises(RecordError) as caught:
+        restored_config(with_text(photo, tmp_path / "picture.png", text))
+    sentence = str(caught.value)
+    assert sentence[0].isupper()
+    assert sentence.endswith(".")
+    assert ". " not in sentence
+    assert not set(sentence) & set("\n<>&/\\")
+    return sentence
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_picture_gives_back_the_config_of_its_run(run, record, tmp_path, ending):
+    path = with_text(run[-1].image, tmp_path / f"picture{ending}", json.dumps(record))
+    assert restored_config(path) == restored_config(str(path)) == CONFIG
+    with path.open("rb") as file:
+        assert restored_config(file) == CONFIG
+
+
+@pytest.mark.parametrize("setting", dataclasses.fields(TransferConfig), ids=lambda setting: setting.name)
+def test_a_setting_that_is_missing_has_its_default(photo, record, tmp_path, setting):
+    config = {name: value for name, value in record["config"].items() if name != setting.name}
+    path = with_text(photo, tmp_path / "picture.png", json.dumps({"config": config}))
+    assert restored_config(path) == dataclasses.replace(CONFIG, **{setting.name: setting.default})
+
+
+def test_a_picture_without_a_record_is_refused(photo, tmp_path):
+    told = "This picture holds no record of a run: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, None) == told
+    Image.open(tmp_path / "picture.png").save(tmp_path / "copy.jpg")
+    with pytest.raises(RecordError, match="no record"):
+        restored_config(tmp_path / "copy.jpg")
+
+
+def test_what_is_no_image_is_refused_as_everywhere(tmp_path):
+    with pytest.raises(ImageError, match="cannot be opened"):
+        restored_config(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="not a readable image"):
+        restored_config(io.BytesIO(b"just some words"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a castle, oil on canvas", '{"config": {"size": 64', "[" * 500_000, '{"a":' * 100_000, "1" * 5_000],
+    ids=lambda text: text[:12],
+)
+def test_a_damaged_record_is_refused(photo, tmp_path, text):
+    told = "The record in this picture is damaged: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, text) == told
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3", "null", "[]", '["config"]', "{}", '{"config": null}', '{"config": []}', '{"config": "size"}'],
+)
+def test_a_record_without_settings_is_refused(photo, tmp_path, text):
+    told = "The record in this picture has no settings: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, text) == told
+
+
+def test_an_unknown_setting_is_refused_and_named_where_its_name_is_plain(photo, tmp_path):
+    told = "The settings in this picture can't be used: this version does not know "
+    text = json.dumps({"config": {"size": 64, "brush_size": 3}})
+    assert unusable(photo, tmp_path, text) == told + "brush_size."
+    for name in "<b>brush</b>", "größe", "b" * 41, "", "a b", "x\ny":
+        text = json.dumps({"config": {"size": 64, name: 3}})
+        assert unusable(photo, tmp_path, text) == told + "all of them."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("size", 10**9, "please set the size to a whole number from 32 to "),
+        ("size", "64", "please set the size to a whole number from 32 to "),
+        ("style_weight", float("nan"), "please set the style weight to a number from "),
+        ("style_weight", [1], "please set the style weight to a number from "),
+        ("optimizer", "<b>", "please choose the optimizer from lbfgs, adam."),
+        ("optimizer", {}, "please choose the optimizer from lbfgs, adam."),
+        ("content_layers", [[]], "please give the content layers as a list of names"),
+        ("style_layers", {"block1_conv1": -1}, "please give each of the style layers a weight from 0 to "),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_refused_with_its_reason(photo, tmp_path, name, value, reason):
+    text = json.dumps({"config": {name: value}})
+    told = unusable(photo, tmp_path, text)
+    assert told.startswith(f"The settings in this picture can't be used: {reason}")
+
+
+def test_the_pixels_of_a_picture_do_not_change_with_its_record(photo, record, tmp_path):
+    path = with_text(photo, tmp_path / "picture.png", json.dumps(record))
+    save_image(photo, tmp_path / "plain.png")
+    assert (load_image(path) == load_image(tmp_path / "plain.png")).numpy().all()
