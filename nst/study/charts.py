@@ -1,4 +1,4 @@
-"""Runs become Plotly figures."""
+"""Plotly figures of runs: losses over steps, and content against style."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -6,13 +6,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
-from plotly.subplots import make_subplots
 
-# Okabe and Ito 2008: told apart by colour-blind readers, and seen on white and on black.
+# Okabe and Ito 2008: colour-blind readers can tell them apart, and they show on white and on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#7A7A7A")
-_GREY = "#808080"  # text and lines that a light and a dark page both show
+_GREY = "#808080"  # readable on a light and on a dark page
 _GRID = "rgba(128, 128, 128, 0.25)"
-_LOOK = {  # of a chart on a page of any colour
+_LAYOUT = {  # for a page of any colour; Plotly's default template would make figures 10 times larger
     "template": "none",
     "paper_bgcolor": "rgba(0,0,0,0)",
     "plot_bgcolor": "rgba(0,0,0,0)",
@@ -25,12 +24,19 @@ History = Sequence[Mapping[str, float]]
 def loss_chart(
     runs: Mapping[str, History], *, steps: int | None = None, marked: int | None = None, height: int = 320
 ) -> go.Figure:
-    """Losses over steps, after the paper's figure 1: content solid, style dotted, one colour a run.
+    """Draw losses over steps, after the paper's figure 1: content solid, style dotted, one colour for each run.
 
-    `runs` maps names to histories, rows with step, size, content and style as in a run record. The axis ends
-    at `steps`, or where the longest history does; `height` is in pixels. Changes of level are marked with the
-    new size, and so is the step `marked`. The names of several runs are left to the page around it, which has
-    more room; their colours are those of palette().
+    Changes of level are marked with the new size. The chart of several runs has no legend: the page around it has
+    more room for their names, whose colours are those of `palette`.
+
+    Args:
+        runs: a history for each name: rows with step, size, content and style, as in a run record.
+        steps: where the axis ends; by default where the longest history does.
+        marked: a step to mark with a line.
+        height: in pixels.
+
+    Returns:
+        A Plotly figure.
     """
     figure = go.Figure()
     several = len(runs) > 1
@@ -47,13 +53,13 @@ def loss_chart(
     for number, (step, label) in enumerate(_level_changes(runs)):
         figure.add_vline(x=step, line={"color": _GREY, "dash": "dash", "width": 1}, opacity=0.6)
         place = {"x": step, "y": 0, "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
-        high = 15 * (number % 2)  # a narrow screen has no room for all side by side
-        figure.add_annotation(text=label, showarrow=False, yshift=high, **place)
+        shift = 15 * (number % 2)  # a narrow screen has no room for all of them in one line
+        figure.add_annotation(text=label, showarrow=False, yshift=shift, **place)
     if marked is not None:
         figure.add_vline(x=marked, line={"color": COLORS[1], "width": 2})
     axis = {"gridcolor": _GRID, "zeroline": False, "linecolor": _GRID, "automargin": True}
     figure.update_layout(
-        **_LOOK,
+        **_LAYOUT,
         height=height,
         margin={"l": 8, "r": 12, "t": 36, "b": 8},
         legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
@@ -73,11 +79,16 @@ def loss_chart(
 
 
 def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height: int = 420) -> go.Figure:
-    """Content loss against style loss of finished runs: a curve for each pair, a point for each weighting.
+    """Draw content loss against style loss: a curve for each pair, a point for each weighting.
 
-    `curves` maps names to points with content, style and, as "label", their weights. Towards the lower left
-    both images are followed better. The names are left to the page around it; `height` is in
-    pixels.
+    The lower left is best for both. The chart has no legend: see `loss_chart`.
+
+    Args:
+        curves: for each name, points with content, style and, as "label", their weights.
+        height: in pixels.
+
+    Returns:
+        A Plotly figure.
     """
     figure = go.Figure()
     for (name, points), color in zip(curves.items(), palette(len(curves)), strict=True):
@@ -95,7 +106,7 @@ def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height
         )
     axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
     figure.update_layout(
-        **_LOOK,
+        **_LAYOUT,
         height=height,
         margin={"l": 8, "r": 40, "t": 12, "b": 8},
         showlegend=False,
@@ -106,7 +117,7 @@ def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height
 
 
 def palette(number: int) -> list[str]:
-    """That many colours; up to eight can be told apart by colour-blind readers."""
+    """List that many colours; colour-blind readers can tell up to eight apart."""
     if number <= len(COLORS):
         return list(COLORS[:number])
     places = [0.04 + 0.92 * place / (number - 1) for place in range(number)]
@@ -114,6 +125,7 @@ def palette(number: int) -> list[str]:
 
 
 def _level_changes(runs: Mapping[str, History]) -> list[tuple[float, str]]:
+    """List where each level begins, half a step before its first, with the label of its size."""
     return sorted(
         {
             (after["step"] - 0.5, f" {after['size']} px")
@@ -122,42 +134,3 @@ def _level_changes(runs: Mapping[str, History]) -> list[tuple[float, str]]:
             if after["size"] != before["size"]
         }
     )
-
-
-def speed_chart(runs: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Loss, and style loss at held-out layers, over seconds: one colour a procedure, one line a run.
-
-    Each run has a procedure, an objective, a pair, and rows with seconds, total and held_out_style. A column
-    for each objective.
-    """
-    procedures = list(dict.fromkeys(run["procedure"] for run in runs))
-    objectives = list(dict.fromkeys(run["objective"] for run in runs))
-    measures = {"total": "loss", "held_out_style": "style loss at held-out layers"}
-    titles = [
-        f"{measure}, {objective} objective" for measure in measures.values() for objective in objectives
-    ]
-    figure = make_subplots(2, len(objectives), subplot_titles=titles, vertical_spacing=0.12)
-    for number, run in enumerate(runs):
-        for row, measure in enumerate(measures, start=1):
-            figure.add_scatter(
-                x=[judged["seconds"] for judged in run["rows"]],
-                y=[judged[measure] for judged in run["rows"]],
-                name=run["procedure"],
-                legendgroup=run["procedure"],
-                showlegend=row == 1 and run["procedure"] not in {one["procedure"] for one in runs[:number]},
-                mode="lines",
-                line={"color": COLORS[procedures.index(run["procedure"])], "width": 2},
-                hovertemplate=f"%{{x:.1f}} s: %{{y:.3g}}<extra>{run['procedure']}<br>{run['pair']}</extra>",
-                row=row,
-                col=1 + objectives.index(run["objective"]),
-            )
-    axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
-    figure.update_xaxes(**axis, title="seconds")
-    figure.update_yaxes(**axis)
-    figure.update_layout(
-        template="none",
-        height=900,
-        font={"size": 13},
-        legend={"orientation": "h", "x": 0, "y": 1.05, "yanchor": "bottom"},
-    )
-    return figure

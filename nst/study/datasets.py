@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from nst.errors import DatasetError
+
 BUNDLED = Path(__file__).parents[2] / "examples"
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
-class CatalogError(ValueError):
-    """A folder of images can't be used as a dataset; one plain sentence that says what it needs."""
-
-
 @dataclass(frozen=True)
 class Example:
-    """An image file, what it is called, and where it comes from ("" where nobody said)."""
+    """An image file of a dataset.
+
+    Attributes:
+        path: the file.
+        title: what the image is called.
+        credit: where it comes from; "" where the dataset does not say.
+    """
 
     path: Path
     title: str
@@ -25,7 +29,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Content images, each to be painted in each of the styles."""
+    """Content images, each to be stylized with each of the style images."""
 
     name: str
     contents: tuple[Example, ...]
@@ -33,31 +37,39 @@ class Dataset:
 
     @property
     def pairs(self) -> tuple[tuple[Example, Example], ...]:
-        """Every content image with every style image."""
+        """List every content image with every style image."""
         return tuple(product(self.contents, self.styles))
 
 
-def made_beforehand(content: Example, style: Example) -> tuple[Path, Path] | None:
-    """The picture and the run record of this pair in the results/ beside its folders, where they are."""
+def premade(content: Example, style: Example) -> tuple[Path, Path] | None:
+    """Find the picture of a pair that its dataset already has, in results/ next to content/ and style/.
+
+    Returns:
+        The picture and its run record; None where either is missing.
+    """
     picture = content.path.parent.parent / "results" / f"{content.path.stem}--{style.path.stem}.jpg"
     record = picture.with_suffix(".json")
     return (picture, record) if picture.is_file() and record.is_file() else None
 
 
 def load_datasets(folder: Path | str | None = None) -> tuple[Dataset, ...]:
-    """The datasets in `folder`, or in the one that NST_EXAMPLES names, or else the bundled ones.
+    """List the datasets in a folder, by default the one that NST_EXAMPLES names, or else the bundled ones.
 
-    A folder's datasets.json says which images belong together; without one, all images in its content/ and
-    style/ are one dataset under the folder's name. Raises CatalogError.
+    A datasets.json in the folder says which images belong together. Without one, all images in content/ and
+    style/ are one dataset, named after the folder.
+
+    Raises:
+        DatasetError: where there are no images of both kinds, or the datasets.json cannot be used.
     """
     root = Path(folder or os.environ.get("NST_EXAMPLES") or BUNDLED).expanduser().resolve()
-    return _listed(root) if (root / "datasets.json").is_file() else (_all_of(root),)
+    return _read_listing(root) if (root / "datasets.json").is_file() else (_read_folder(root),)
 
 
 def find_dataset(name: str) -> Dataset:
-    """That one of load_datasets(), or else all images in content/ and style/ of the folder of that name.
+    """Find a dataset by its name among `load_datasets()`, or else read the folder of that name.
 
-    Raises CatalogError.
+    Raises:
+        DatasetError: where there is neither, or it cannot be used.
     """
     datasets = load_datasets()
     for dataset in datasets:
@@ -65,20 +77,20 @@ def find_dataset(name: str) -> Dataset:
             return dataset
     if not Path(name).is_dir():
         known = ", ".join(dataset.name for dataset in datasets)
-        raise CatalogError(f"Please name a dataset ({known}) or a folder with content/ and style/ in it.")
-    return _all_of(Path(name).resolve())
+        raise DatasetError(f"Please name a dataset ({known}) or a folder with content/ and style/ in it.")
+    return _read_folder(Path(name).resolve())
 
 
-def _all_of(root: Path) -> Dataset:
-    contents, styles = (_images(root / role) for role in ("content", "style"))
+def _read_folder(root: Path) -> Dataset:
+    contents, styles = (_list_images(root / role) for role in ("content", "style"))
     if not contents or not styles:
-        raise CatalogError(
+        raise DatasetError(
             f"Please put at least one image each into {root / 'content'} and {root / 'style'}."
         )
     return Dataset(root.name, contents, styles)
 
 
-def _images(folder: Path) -> tuple[Example, ...]:
+def _list_images(folder: Path) -> tuple[Example, ...]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return tuple(
         Example(file, file.stem.replace("-", " ").replace("_", " "))
@@ -87,7 +99,7 @@ def _images(folder: Path) -> tuple[Example, ...]:
     )
 
 
-def _listed(root: Path) -> tuple[Dataset, ...]:
+def _read_listing(root: Path) -> tuple[Dataset, ...]:
     try:
         listing = json.loads((root / "datasets.json").read_text(encoding="utf-8"))
         examples = {name: Example(root / name, **about) for name, about in listing["images"].items()}
@@ -100,12 +112,12 @@ def _listed(root: Path) -> tuple[Dataset, ...]:
             for dataset in listing["datasets"]
         )
         if not datasets or not all(dataset.pairs for dataset in datasets):
-            raise ValueError("there is no pair of images in a dataset")
+            raise ValueError("a dataset has no pair of images")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CatalogError(
+        raise DatasetError(
             f"Please correct {root / 'datasets.json'}, which is not laid out as the bundled one."
         ) from error
     missing = [example.path for example in examples.values() if not example.path.is_file()]
     if missing:
-        raise CatalogError(f"Please add {missing[0]}, which {root / 'datasets.json'} lists.")
+        raise DatasetError(f"Please add {missing[0]}, which {root / 'datasets.json'} lists.")
     return datasets

@@ -1,197 +1,198 @@
-"""What a study has found, to be read: index.html, one page that works offline, and runs.csv."""
+"""What a study has found, to be read: a page that works offline, a table, and a gallery of pictures."""
 
 import base64
 import csv
-import html
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
-from nst.engine.images import ImageError, load_image, to_uint8
-from nst.engine.quality import MEASURES
+from nst import __version__
+from nst.config import AXES
+from nst.engine.images import load_image, save_image, thumbnail
+from nst.engine.quality import QUALITY
+from nst.errors import ImageError
+from nst.runs.record import save_record
 from nst.study.charts import loss_chart, palette, trade_off_chart
-from nst.study.folder import AXES, Edge, Plan, Planned, StudyFolder, whole_file
+from nst.study.folder import StudyFolder, open_atomically
+from nst.study.plan import Edge, Plan, StudyRun
 
-CURVES = 16  # runs in one chart
+MAX_CURVES = 16  # in one chart
 _LOSSES = {
     "content": "content loss",
     "style": "style loss",
-    "total": "weighted sum of the losses, which was lowered",
+    "total": "weighted sum of the losses, which the run lowers",
 }
-_NUMBERS = {**_LOSSES, **MEASURES, "seconds": "what the run took"}
+_NUMBERS = {**_LOSSES, **QUALITY, "seconds": "how long the run took"}
+
+_templates = Environment(
+    loader=PackageLoader("nst.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
+_templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # in order, and without spaces
 
 
-def write_index(plan: Plan, folder: StudyFolder) -> None:
-    """Write index.html and runs.csv of the runs of `plan` that the folder has. Raises OSError.
+def write_report(plan: Plan, folder: StudyFolder) -> None:
+    """Write index.html and runs.csv about the runs of a plan that its folder has.
 
-    Runs are read one after the other, and their pictures are the smaller the more there are: ten thousand
-    make a page of some 40 MB.
+    Runs are read one after the other, and the more there are, the smaller their pictures: ten thousand make a page
+    of about 40 MB.
+
+    Raises:
+        OSError: where the folder cannot be written.
+        StudyError: where a record in it is damaged.
     """
-    page = (Path(__file__).with_name("templates") / "report.html").read_text(encoding="utf-8")
-    page = page.replace("<!--TITLE-->", html.escape(plan.dataset.name))
-    side, points = _detail(len(plan))
-    trade_off: dict[str, list[dict[str, Any]]] = {}
-    first: list[dict[str, float]] = []
-    failures: list[dict[str, str]] = []
     with (
-        whole_file(folder.path / "runs.csv") as table_file,
-        whole_file(folder.path / "index.html") as page_file,
+        open_atomically(folder.path / "runs.csv") as table,
+        open_atomically(folder.path / "index.html") as page,
     ):
-        table = csv.writer(table_file)
-        settings = list(asdict(plan.configs[0]))
-        table.writerow(["id", "content_image", "style_image", *settings, *_NUMBERS, "evaluations", "failed"])
-        head, runs_to_head, tail = _parts(page, "/*PLOTLY*/", "/*RUNS*/")
-        page_file.write(head)
-        page_file.write(get_plotlyjs())
-        page_file.write(runs_to_head)
-        count = 0
-        for planned in plan:
-            identity = folder.id_of(planned)
-            entries = [identity, planned.content.path.name, planned.style.path.name]
-            entries += [_cell(value) for value in asdict(planned.config).values()]
-            record = folder.record(identity)
-            if record is None:
-                reason = folder.failure(identity)
-                if reason is not None:
-                    failures.append({"run": plan.title(planned), "reason": reason})
-                    table.writerow([*entries, *[""] * len(_NUMBERS), "", reason])
-                continue
-            numbers = _numbers(record)
-            table.writerow([*entries, *numbers.values(), record["evaluations"], ""])
-            first = first or record["history"]
-            _add_point(trade_off, plan, planned, numbers)
-            run = _run(
-                plan, planned, identity, numbers, record["history"][:: _every(record["history"], points)]
+        report = _Report(plan, folder, table)
+        page.writelines(
+            _templates.get_template("report.html").generate(
+                title=plan.dataset.name,
+                version=__version__,
+                plotly=Markup(get_plotlyjs()),
+                runs=report.read_runs(),
+                describe_study=report.describe_study,
             )
-            run["picture"] = _thumbnail(folder.picture(identity), side)
-            page_file.write((",\n" if count else "") + _json(run))
-            count += 1
-        page_file.write(tail.replace("/*ABOUT*/", _json(_about(plan, side, failures, first, trade_off))))
+        )
 
 
-def _parts(text: str, *marks: str) -> list[str]:
-    parts = []
-    for mark in marks:
-        part, text = text.split(mark)
-        parts.append(part)
-    return [*parts, text]
+def write_gallery(plan: Plan, folder: StudyFolder, gallery: Path) -> None:
+    """Write the pictures of a plan with one config as JPEG, with their records, where datasets.premade() finds them.
+
+    Raises:
+        ImageError, OSError: where the gallery cannot be written.
+        StudyError: where a record in the folder is damaged.
+    """
+    gallery.mkdir(parents=True, exist_ok=True)
+    for run in plan:
+        run_id = folder.run_id(run)
+        record = folder.record(run_id)
+        if record is not None:
+            save_image(load_image(folder.picture(run_id)), gallery / f"{run.name}.jpg", quality=90)
+            save_record(record, gallery / f"{run.name}.json")
 
 
-def _detail(number: int) -> tuple[int, int]:
-    """Long side of the pictures in pixels, and points of the curves, that so many runs leave room for."""
-    return (256, 100) if number <= 200 else (128, 40) if number <= 2000 else (96, 20)
+@dataclass
+class _Report:
+    """Read the runs of a study once, for the table and the page, and keep only what describes the whole study."""
+
+    plan: Plan
+    folder: StudyFolder
+    table: TextIO
+    failures: list[dict[str, str]] = field(default_factory=list)
+    first_history: list[dict[str, float]] = field(default_factory=list)
+    trade_off: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Choose the long side of the pictures, in pixels, and the points of a curve by the number of runs."""
+        number = len(self.plan)
+        self.side, self.points = (256, 100) if number <= 200 else (128, 40) if number <= 2000 else (96, 20)
+
+    def read_runs(self) -> Iterator[dict[str, Any]]:
+        """Yield each run that was made as the page needs it, and write a row of the table for each run that ended."""
+        table = csv.writer(self.table)
+        settings = list(asdict(self.plan.configs[0]))
+        table.writerow(["id", "content_image", "style_image", *settings, *_NUMBERS, "evaluations", "failed"])
+        for run in self.plan:
+            run_id = self.folder.run_id(run)
+            row = [run_id, run.content.path.name, run.style.path.name]
+            row += [_format_cell(value) for value in asdict(run.config).values()]
+            record = self.folder.record(run_id)
+            if record is not None:
+                numbers = _select_numbers(record)
+                table.writerow([*row, *numbers.values(), record["evaluations"], ""])
+                self.first_history = self.first_history or record["history"]
+                self._add_to_trade_off(run, numbers)
+                yield self._describe_run(run, run_id, numbers, record["history"])
+            elif (reason := self.folder.failure(run_id)) is not None:
+                table.writerow([*row, *[""] * len(_NUMBERS), "", reason])
+                self.failures.append({"run": self.plan.title(run), "reason": reason})
+
+    def describe_study(self) -> dict[str, Any]:
+        """Describe the study as a whole, once all its runs have been read."""
+        paths = {edge.example.path for edge in (*self.plan.rows, *self.plan.columns)}
+        pictures = {path: _thumbnail_url(path, self.side) for path in paths}
+
+        def describe_edges(edges: Iterable[Edge]) -> list[dict[str, str]]:
+            return [
+                {"title": edge.example.title, "label": edge.label, "picture": pictures[edge.example.path]}
+                for edge in edges
+            ]
+
+        return {
+            "planned": len(self.plan),
+            "rows": describe_edges(self.plan.rows),
+            "columns": describe_edges(self.plan.columns),
+            "configs": [asdict(config) for config in self.plan.configs],
+            "numbers": [{"name": name, "help": text} for name, text in _NUMBERS.items()],
+            "failures": self.failures,
+            "palettes": [palette(number) for number in range(MAX_CURVES + 1)],
+            "losses": json.loads(loss_chart({"run": self.first_history}, height=420).to_json()),
+            "tradeOff": json.loads(trade_off_chart(self.trade_off).to_json()) if self.trade_off else None,
+            "side": self.side,
+        }
+
+    def _describe_run(
+        self,
+        run: StudyRun,
+        run_id: str,
+        numbers: Mapping[str, float | None],
+        history: list[dict[str, float]],
+    ) -> dict[str, Any]:
+        row, column = self.plan.place(run)
+        curve = history[:: max(1, -(-len(history) // self.points))]
+        return {
+            "id": run_id,
+            "row": row,
+            "column": column,
+            "config": self.plan.configs.index(run.config),
+            "numbers": [None if value is None else float(f"{value:.4g}") for value in numbers.values()],
+            "curve": [
+                [step["step"] for step in curve],
+                *([float(f"{step[part]:.3g}") for step in curve] for part in ("content", "style")),
+            ],
+            "picture": _thumbnail_url(self.folder.picture(run_id), self.side),
+        }
+
+    def _add_to_trade_off(self, run: StudyRun, numbers: Mapping[str, float | None]) -> None:
+        """Add the run to the curves of content against style, of which there are a few, if weights are varied."""
+        weights = [name for name in self.plan.varied if name.endswith("_weight")]
+        if not weights:
+            return
+        others = [name for name in self.plan.varied if name not in weights]
+        name = " × ".join(example.title for example in (run.content, run.style))
+        name = ", ".join([name, *(str(getattr(run.config, other)) for other in others)])
+        if name in self.trade_off or len(self.trade_off) < MAX_CURVES:
+            label = ", ".join(AXES[weight].format(getattr(run.config, weight)) for weight in weights)
+            self.trade_off.setdefault(name, []).append({**numbers, "label": label})
 
 
-def _every(history: Sequence[Any], points: int) -> int:
-    return max(1, -(-len(history) // points))
-
-
-def _numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
-    last = record["history"][-1]
-    found = {**last, **record["measures"], "seconds": record["seconds"]}
+def _select_numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
+    """Collect what the table and the page show of a run: the losses of its last step, its quality, its seconds."""
+    found = {**record["history"][-1], **record["measures"], "seconds": record["seconds"]}
     return {name: found[name] for name in _NUMBERS}
 
 
-def _run(
-    plan: Plan,
-    planned: Planned,
-    identity: str,
-    numbers: Mapping[str, float | None],
-    history: Iterable[Mapping[str, float]],
-) -> dict[str, Any]:
-    row, column = plan.place(planned)
-    history = list(history)
-    return {
-        "id": identity,
-        "row": row,
-        "column": column,
-        "config": plan.configs.index(planned.config),
-        "numbers": [None if value is None else float(f"{value:.4g}") for value in numbers.values()],
-        "curve": [
-            [row["step"] for row in history],
-            *([float(f"{row[part]:.3g}") for row in history] for part in ("content", "style")),
-        ],
-    }
-
-
-def _add_point(
-    trade_off: dict[str, list[dict[str, Any]]], plan: Plan, planned: Planned, numbers: Mapping[str, Any]
-) -> None:
-    """Take the run into the first curves of content against style, if weights are varied."""
-    if not {"content_weight", "style_weight"} & {*plan.varied}:
-        return
-    others = [name for name in plan.varied if not name.endswith("_weight")]
-    name = " × ".join(example.title for example in (planned.content, planned.style))
-    name = ", ".join([name, *(str(getattr(planned.config, other)) for other in others)])
-    if name in trade_off or len(trade_off) < CURVES:
-        weights = [name for name in plan.varied if name.endswith("_weight")]
-        label = ", ".join(AXES[name].format(getattr(planned.config, name)) for name in weights)
-        trade_off.setdefault(name, []).append({**numbers, "label": label})
-
-
-def _about(
-    plan: Plan,
-    side: int,
-    failures: Sequence[Mapping[str, str]],
-    first: Sequence[Mapping[str, float]],
-    trade_off: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> dict[str, Any]:
-    """All that the page says of the study as a whole."""
-    thumbnails = {
-        path: _example(path, side) for path in {edge.example.path for edge in (*plan.rows, *plan.columns)}
-    }
-
-    def edges(there: Iterable[Edge]) -> list[dict[str, str]]:
-        return [
-            {"title": edge.example.title, "label": edge.label, "picture": thumbnails[edge.example.path]}
-            for edge in there
-        ]
-
-    return {
-        "planned": len(plan),
-        "rows": edges(plan.rows),
-        "columns": edges(plan.columns),
-        "configs": [asdict(config) for config in plan.configs],
-        "numbers": [{"name": name, "help": text} for name, text in _NUMBERS.items()],
-        "failures": failures,
-        "palettes": [palette(number) for number in range(CURVES + 1)],
-        "losses": json.loads(loss_chart({"run": first}, height=420).to_json()),
-        "tradeOff": json.loads(trade_off_chart(trade_off).to_json()) if trade_off else None,
-        "side": side,
-    }
-
-
-def _cell(value: Any) -> Any:
+def _format_cell(value: Any) -> Any:
     if isinstance(value, Mapping):
         return " ".join(f"{name}:{weight:g}" for name, weight in value.items())
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 
-def _example(path: Path, side: int) -> str:
+def _thumbnail_url(path: Path, side: int) -> str:
+    """Encode a small copy of an image file as a data URL; "" for a file that cannot be read."""
     try:
-        return _data_url(Image.fromarray(to_uint8(load_image(path, long_side=side, enlarge=False))))
+        pixels = thumbnail(path, side)
     except ImageError:
-        return ""  # the runs that need it have failed, with the reason
-
-
-def _thumbnail(path: Path, side: int) -> str:
-    with Image.open(path) as picture:
-        picture.thumbnail((side, side))
-        return _data_url(picture)
-
-
-def _data_url(picture: Image.Image) -> str:
+        return ""  # the runs that need it have failed with the reason
     file = io.BytesIO()
-    picture.save(file, "WEBP", quality=75, method=2)
+    Image.fromarray(pixels).save(file, "WEBP", quality=75, method=2)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _json(value: Any) -> str:
-    """JSON that may stand inside a script element, whatever the names of files are."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
