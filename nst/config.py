@@ -1,31 +1,33 @@
-"""Every setting of a run, and what it may be."""
+"""Every setting of a run: its default, its range, its help, and the named presets.
+
+This module loads no TensorFlow, so that flags, sliders and documentation can be made from it at once.
+"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from numbers import Real
 from typing import Any
 
-from nst.engine.objective import LayerWeights
-from nst.engine.optimizers import OPTIMIZERS
-from nst.engine.vgg import BACKBONES, PRECISIONS
+from nst.errors import ConfigError
+
+LayerWeights = tuple[str, ...] | Mapping[str, float]  # names, or {name: explicit weight}
 
 MAX_STYLES = 4
+BACKBONES = ("auto", "vgg19", "vgg16", "vgg16-hed")  # each but "auto" has an entry in engine.weights.NETWORKS
+PRECISIONS = ("auto", "float32", "bfloat16")
+OPTIMIZERS = ("lbfgs", "adam")  # each has an entry in engine.optimizers.OPTIMIZERS
 
 
-class ConfigError(ValueError):
-    """A setting that can't be used, in one plain sentence that says what to do."""
+def _number(default: float, low: float, high: float, help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"range": (low, high), "help": help, **metadata})
 
 
-def _number(default: float, low: float, high: float, help: str) -> Any:
-    return field(default=default, metadata={"range": (low, high), "help": help})
-
-
-def _choice(default: str, choices: tuple[str, ...], help: str) -> Any:
-    return field(default=default, metadata={"choices": choices, "help": help})
+def _choice(default: str, choices: tuple[str, ...], help: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={"choices": choices, "help": help, **metadata})
 
 
 def _clean_layers(name: str, layers: Any) -> LayerWeights:
-    """A copy that nobody else can change, of names in a list or tuple, or of a mapping to weights."""
+    """Return a private copy of layer names or of a mapping from names to weights."""
     if not isinstance(layers, list | tuple | Mapping) or not all(isinstance(layer, str) for layer in layers):
         raise ConfigError(f"Please give the {name} as a list of names, or as names with a weight each.")
     if not layers or len(set(layers)) < len(layers):
@@ -48,7 +50,17 @@ def _clean_blend(name: str, weights: Any) -> tuple[float, ...]:
 
 
 def parse_layers(items: Iterable[str]) -> LayerWeights:
-    """Layers from names, or from "name:weight" for each. Raises ConfigError."""
+    """Parse layers from text.
+
+    Args:
+        items: a name each, or "name:weight" each.
+
+    Returns:
+        A tuple of names, or {name: weight} where weights are given.
+
+    Raises:
+        ConfigError: a layer is named twice, or only some of them have a weight.
+    """
     parts = [item.partition(":") for item in items]
     names, colons, weights = (tuple(part[place] for part in parts) for place in range(3))
     if len(set(names)) < len(names):
@@ -70,14 +82,22 @@ def _is_number(value: Any, low: float, high: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """Every setting of a run; a field's metadata has its "range", "choices" or how to "clean" it, and "help".
+    """Hold every setting of a run.
 
-    Layers are names, or a mapping from name to explicit weight (see Objective).
-    Raises ConfigError for a value out of its range.
+    The metadata of a field has its "help", and its "range", its "choices" or the function that makes it
+    "clean". A setting that a study may vary has an "axis" as well: the format of its values in a title.
+    Layers are names, or a mapping from name to explicit weight (see engine.objective.Objective).
+
+    Raises:
+        ConfigError: a value is out of its range.
     """
 
-    content_weight: float = _number(1.0, 0, 10, "how much the result shows what the content image shows (α)")
-    style_weight: float = _number(100.0, 0.1, 100_000, "how much it is painted as the style image is (β)")
+    content_weight: float = _number(
+        1.0, 0, 10, "how much the result shows what the content image shows (α)", axis="α {:g}"
+    )
+    style_weight: float = _number(
+        100.0, 0.1, 100_000, "how much it is painted as the style image is (β)", axis="β {:g}"
+    )
     tv_weight: float = _number(10.0, 0, 100, "how much speckle is smoothed away (total variation)")
     style_blend: tuple[float, ...] = field(
         default=(),
@@ -90,7 +110,7 @@ class TransferConfig:
         1.0,
         0.25,
         2,
-        "size of the style image beside the result: small makes fine strokes, large makes broad ones",
+        "size of the style image relative to the result: small makes fine strokes, large makes broad ones",
     )
     colors: str = _choice(
         "style",
@@ -104,11 +124,13 @@ class TransferConfig:
         "what the mask's black is for: to keep the photo, or to be painted like the second of two styles",
     )
     strength: float = _number(1.0, 0, 1, "how far the finished picture covers the photo beneath it")
-    size: int = _number(512, 32, 4096, "long side of the result in pixels")
+    size: int = _number(512, 32, 4096, "long side of the result in pixels", axis="{} px")
     iterations: int = _number(80, 1, 1000, "steps over all levels")
-    backbone: str = _choice("auto", BACKBONES, "the network that reads the images")
+    backbone: str = _choice("auto", BACKBONES, "the network that reads the images", axis="{}")
     precision: str = _choice(
-        "auto", PRECISIONS, "what it computes with; bfloat16 is faster on processors made for it, and as good"
+        "auto",
+        PRECISIONS,
+        "what the network computes in; bfloat16 is faster on processors made for it, and as good",
     )
     pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
     content_layers: LayerWeights = field(
@@ -125,9 +147,9 @@ class TransferConfig:
             "help": "layers whose Gram matrices are matched: early ones for grain, deep ones for shapes",
         },
     )
-    optimizer: str = _choice("lbfgs", tuple(OPTIMIZERS), "what changes the pixels")
-    init: str = _choice("content", ("content", "noise"), "what the picture starts as")
-    seed: int = _number(0, 0, 2**31 - 1, "makes a start from noise repeatable")
+    optimizer: str = _choice("lbfgs", OPTIMIZERS, "what changes the pixels", axis="{}")
+    init: str = _choice("content", ("content", "noise"), "what the picture starts as", axis="from {}")
+    seed: int = _number(0, 0, 2**31 - 1, "makes a start from noise repeatable", axis="seed {}")
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -145,3 +167,22 @@ class TransferConfig:
                 object.__setattr__(self, setting.name, int(value) if whole else float(value))
             else:
                 object.__setattr__(self, setting.name, setting.metadata["clean"](name, value))
+
+
+SETTINGS: Mapping[str, Field[Any]] = {setting.name: setting for setting in fields(TransferConfig)}
+AXES: Mapping[str, str] = {  # the settings that a study may vary, and how it writes a value
+    name: setting.metadata["axis"] for name, setting in SETTINGS.items() if "axis" in setting.metadata
+}
+
+DEFAULT_PRESET = "painting"
+PRESETS: Mapping[str, TransferConfig] = {
+    DEFAULT_PRESET: TransferConfig(),
+    "light-wash": TransferConfig(style_weight=3, colors="matched", strength=0.8),
+    "own-colours": TransferConfig(style_weight=30, colors="luminance"),
+    "detail-keeper": TransferConfig(style_weight=10, content_layers=("block2_conv2", "block3_conv2")),
+    "fine-strokes": TransferConfig(style_scale=0.5),
+    "poster": TransferConfig(style_layers=("block1_conv1", "block2_conv1"), tv_weight=40),
+    "dissolved": TransferConfig(
+        content_weight=0.05, style_weight=1000, style_scale=1.5, optimizer="adam", iterations=120
+    ),
+}

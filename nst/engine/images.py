@@ -1,6 +1,7 @@
-"""Files and arrays become clean RGB images, and images become files again.
+"""Image files become clean sRGB images, and images become files again.
 
-An image inside the engine is a float32 tensor (1, H, W, 3), sRGB in [0, 1].
+An image inside the engine is a float32 tensor (1, H, W, 3), sRGB in [0, 1]. Outside it, and while a run
+waits, it is an array of 8-bit pixels (H, W, 3), as it was decoded.
 """
 
 import io
@@ -15,19 +16,21 @@ import tensorflow as tf
 import tifffile
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from nst.errors import ImageError
+from nst.formats import READ_FORMATS, SAVED_ENDINGS
+
 Array = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
 MIN_SIDE = 32  # pixels
 MAX_ASPECT = 8
-SAVED_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
-METADATA_KEYWORD = "neural-style-transfer"  # a PNG's metadata goes by it, a TIFF's names it as its software
+METADATA_KEYWORD = "neural-style-transfer"  # the key of a PNG's metadata, and the "software" of a TIFF
 MAX_METADATA = 1_000_000  # characters; Pillow refuses a PNG file whose compressed text has over 2**20 bytes
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
-_READ_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")  # Pillow reads MPO as JPEG
 _TOO_LARGE = f"The image has over {MAX_PIXELS // 1_000_000} megapixels: please use a smaller copy."
-_TURN_UPRIGHT = {  # by EXIF orientation
+_TO_UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -37,13 +40,9 @@ _TURN_UPRIGHT = {  # by EXIF orientation
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's warnings about odd metadata would land on the command line's stderr.
-# They are filtered once, because a filter around each call is not thread-safe.
+# Pillow warns about odd metadata, and the command line would print that. The filter is set once, because a
+# filter around each call is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-class ImageError(ValueError):
-    """An image cannot be read or saved; one plain sentence tells the person at the screen what to do."""
 
 
 def load_image(
@@ -51,21 +50,59 @@ def load_image(
 ) -> tf.Tensor:
     """Read an image file, or the first frame of an animation: upright, in sRGB, on white.
 
-    Returns float32 (1, H, W, 3) in [0, 1], resized to a longer side of `long_side` pixels if that is given; a
-    smaller one stays as it is without `enlarge`. Raises ImageError; whatever the header gives away is refused
-    before any pixel is decoded.
+    Args:
+        source: the file, or its path.
+        long_side: the longer side of the result in pixels, None to keep the size of the file.
+        enlarge: whether a smaller image is enlarged to `long_side`.
+
+    Returns:
+        float32 (1, H, W, 3) in [0, 1].
+
+    Raises:
+        ImageError: the file cannot be used. What its header says is checked before any pixel is decoded.
+    """
+    return from_uint8(decode_image(source, long_side=long_side, enlarge=enlarge))
+
+
+def decode_image(
+    source: Path | str | BinaryIO, *, long_side: int | None = None, enlarge: bool = True
+) -> Pixels:
+    """Read an image file as `load_image` does, into 8-bit sRGB pixels.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ImageError: as `load_image`.
     """
     if isinstance(source, str | Path):
-        with _open(source) as file:
-            return load_image(file, long_side=long_side, enlarge=enlarge)
-    picture = _to_srgb(_upright(_decode(source)))
+        with open_image(source) as file:
+            return decode_image(file, long_side=long_side, enlarge=enlarge)
+    picture = _to_srgb(_to_upright(_decode(source)))
     if long_side is not None and (enlarge or max(picture.size) > long_side):
         height, width = fitted_size(picture.height, picture.width, long_side)
         picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return from_uint8(np.asarray(picture))
+    return np.asarray(picture)
 
 
-def _open(path: Path | str) -> BinaryIO:
+def thumbnail(path: Path | str, long_side: int) -> Pixels:
+    """Read an image file as a small copy with a longer side of at most `long_side` pixels.
+
+    Returns:
+        uint8 (h, w, 3).
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    return decode_image(path, long_side=long_side, enlarge=False)
+
+
+def open_image(path: Path | str) -> BinaryIO:
+    """Open an image file for reading.
+
+    Raises:
+        ImageError: there is no such file, or it may not be read.
+    """
     try:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
@@ -74,7 +111,7 @@ def _open(path: Path | str) -> BinaryIO:
 
 def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
     try:
-        picture = Image.open(file, formats=_READ_FORMATS)
+        picture = Image.open(file, formats=READ_FORMATS)
         _check_header(picture, any_shape)
         picture.load()
     except (ImageError, MemoryError):
@@ -87,7 +124,7 @@ def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
         ) from error
     except Exception as error:  # there is no end to the types that Pillow's decoders raise on damaged files
         raise ImageError("The image is damaged or incomplete: please export or download it again.") from error
-    for name in ("icc_profile", "transparency", "xmp"):  # a PNG's text of such a name takes their place
+    for name in ("icc_profile", "transparency", "xmp"):  # which a PNG's text chunk of that name replaces
         if isinstance(picture.info.get(name), str):
             del picture.info[name]
     return picture
@@ -107,18 +144,18 @@ def _check_header(picture: Image.Image, any_shape: bool) -> None:
         raise ImageError("The image holds floating-point numbers: please save it as a PNG or JPEG file.")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _to_upright(picture: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose would rewrite the whole EXIF block, and fail where a camera wrote it oddly.
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, ValueError, struct.error):  # a damaged EXIF block does not make a damaged picture
+    except (SyntaxError, ValueError, struct.error):  # the picture may be fine where its EXIF block is damaged
         return picture
-    return picture.transpose(_TURN_UPRIGHT[orientation]) if orientation in _TURN_UPRIGHT else picture
+    return picture.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else picture
 
 
 def _to_srgb(picture: Image.Image) -> Image.Image:
     profile = picture.info.get("icc_profile")
-    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits, not scale
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits instead of scaling it
         grey = np.clip(np.asarray(picture), 0, 65535).astype(np.int32)
         grey[grey == picture.info.get("transparency")] = 65535
         picture = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
@@ -134,31 +171,48 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
 
 
 def _apply_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    if profile[16:20] == b"RGB ":  # the profile's colour space; grey pictures often carry an RGB profile
+    if profile[16:20] == b"RGB ":  # the profile's colour space: grey pictures often carry an RGB profile
         picture = picture.convert("RGB")
     try:
         srgb = ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(io.BytesIO(profile), srgb, picture.mode, "RGB").apply(picture)
-    except ImageCms.PyCMSError:  # damaged, or for other colours than these: do as if there were none
+    except ImageCms.PyCMSError:  # damaged, or for another colour space: ignore it
         return picture
 
 
-def from_uint8(pixels: np.ndarray) -> tf.Tensor:
-    """Turn 8-bit sRGB pixels (H, W, 3) into an image (1, H, W, 3)."""
+def from_uint8(pixels: Pixels) -> tf.Tensor:
+    """Turn 8-bit sRGB pixels into an image.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+
+    Returns:
+        float32 (1, H, W, 3) in [0, 1].
+
+    Raises:
+        ValueError: the pixels have another type or shape.
+    """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels must be uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}")
     return tf.constant(pixels[np.newaxis] / np.float32(255))
 
 
-def to_uint8(image: tf.Tensor) -> np.ndarray:
-    """Turn an image (1, H, W, 3) into 8-bit sRGB pixels (H, W, 3), clipped and rounded."""
+def to_uint8(image: tf.Tensor) -> Pixels:
+    """Turn an image into 8-bit sRGB pixels, clipped and rounded.
+
+    Args:
+        image: float32 (1, H, W, 3).
+
+    Returns:
+        uint8 (H, W, 3).
+    """
     levels = tf.round(255.0 * tf.clip_by_value(tf.squeeze(image, axis=0), 0.0, 1.0))
-    pixels: np.ndarray = tf.cast(levels, tf.uint8).numpy()
+    pixels: Pixels = tf.cast(levels, tf.uint8).numpy()
     return pixels
 
 
 def fitted_size(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Height and width in pixels with the same aspect and the given longer side.
+    """Compute the height and the width in pixels that keep the aspect and have the given longer side.
 
     No side falls below 16 pixels, because VGG's deepest block works at 1/16 of the size.
     """
@@ -167,9 +221,16 @@ def fitted_size(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Resample (1, H, W, 3) to (1, height, width, 3) with the antialiased Lanczos filter of `load_image`.
+    """Resample an image with an antialiased Lanczos filter.
 
-    Nothing is clipped: signed detail passes through, and sharp edges overshoot a little.
+    Args:
+        image: float32 (1, H, W, c).
+        height: in pixels.
+        width: in pixels.
+
+    Returns:
+        float32 (1, height, width, c). Nothing is clipped: signed detail passes through, and sharp edges
+        overshoot a little.
     """
     if image.shape[1:3] == (height, width):  # TensorFlow would make a copy
         return image
@@ -177,10 +238,16 @@ def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
 
 
 def save_image(image: tf.Tensor, path: Path | str, *, quality: int = 95, metadata: str | None = None) -> None:
-    """Write an image (1, H, W, 3) in the format that the path's ending names, with the profile of sRGB.
+    """Write an image in the format that the ending of the path names, with the profile of sRGB.
 
-    TIFF has 16 bits a channel, the others 8. `quality`, from 1 to 100, is that of JPEG and WebP. PNG keeps
-    `metadata` for read_metadata(), and so does TIFF where it is ASCII. Raises ImageError.
+    Args:
+        image: float32 (1, H, W, 3).
+        path: ends with one of SAVED_ENDINGS. TIFF gets 16 bits a channel, the others 8.
+        quality: of JPEG and WebP, from 1 to 100.
+        metadata: text for `read_metadata`, kept by PNG, and by TIFF where it is ASCII.
+
+    Raises:
+        ImageError: the ending, the quality or the text cannot be used, or the file cannot be written.
     """
     ending = Path(path).suffix.lower()
     if ending not in SAVED_ENDINGS:
@@ -207,13 +274,17 @@ def save_image(image: tf.Tensor, path: Path | str, *, quality: int = 95, metadat
 
 
 def check_quality(quality: int) -> None:
-    """Raise ImageError where `quality` is no whole number from 1 to 100."""
+    """Check the quality of a saved picture.
+
+    Raises:
+        ImageError: it is no whole number from 1 to 100.
+    """
     if not isinstance(quality, int) or not 1 <= quality <= 100:
         raise ImageError("Please set the quality to a whole number from 1 to 100.")
 
 
 def _save_tiff(image: tf.Tensor, path: Path | str, metadata: str | None) -> None:
-    fits = metadata is not None and metadata.isascii() and "\0" not in metadata  # as TIFF wants its text
+    fits = metadata is not None and metadata.isascii() and "\0" not in metadata  # all that TIFF allows
     tifffile.imwrite(
         path,
         np.round(65535 * np.clip(np.asarray(image)[0], 0, 1)).astype(np.uint16),
@@ -223,17 +294,24 @@ def _save_tiff(image: tf.Tensor, path: Path | str, metadata: str | None) -> None
         iccprofile=SRGB_PROFILE,
         description=metadata if fits else None,
         software=METADATA_KEYWORD,
-        metadata=None,  # tifffile's own, the shape of the array
-        ome=False,  # even where the name has .ome. in it
+        metadata=None,  # tifffile would add the shape of the array
+        ome=False,  # even where the file name has .ome. in it
     )
 
 
 def read_metadata(source: Path | str | BinaryIO) -> str | None:
-    """What save_image() was given as metadata; None where the file holds none. Raises ImageError."""
+    """Read the text that `save_image` was given as metadata.
+
+    Returns:
+        The text, or None where the file has none.
+
+    Raises:
+        ImageError: the file is no readable image, or its text is too long.
+    """
     if isinstance(source, str | Path):
-        with _open(source) as file:
+        with open_image(source) as file:
             return read_metadata(file)
-    picture = _decode(source, any_shape=True)  # with its pixels, since a PNG's text may follow them
+    picture = _decode(source, any_shape=True)  # pixels included, because a PNG's text may follow them
     text = picture.info.get(METADATA_KEYWORD)
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         tags = picture.tag_v2
@@ -244,24 +322,3 @@ def read_metadata(source: Path | str | BinaryIO) -> str | None:
     if len(text) > MAX_METADATA:
         raise ImageError("The image has too much text with it: please use the file as it was first saved.")
     return str(text)
-
-
-def match_colors(image: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
-    """Move the colours of `image` (1, H, W, 3) to the mean and covariance of those of `reference`.
-
-    Of the linear maps that do it, the one that moves the colours least (Pitié and Kokaram 2007, "The linear
-    Monge-Kantorovitch linear colour mapping"). Clipped to [0, 1].
-    """
-    colors, wanted = (np.asarray(picture, np.float64).reshape(-1, 3) for picture in (image, reference))
-    noise = 1e-5 * np.eye(3)  # under an 8-bit step: what keeps a grey or flat picture's covariance invertible
-    own, other = np.cov(colors.T) + noise, np.cov(wanted.T) + noise
-    root, inverse = _power(own, 0.5), _power(own, -0.5)
-    transform = inverse @ _power(root @ other @ root, 0.5) @ inverse  # (3, 3), symmetric
-    moved = (colors - colors.mean(axis=0)) @ transform + wanted.mean(axis=0)
-    return tf.constant(np.clip(moved, 0, 1).reshape(image.shape), tf.float32)
-
-
-def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    values, vectors = np.linalg.eigh(matrix)
-    product: np.ndarray = (vectors * np.maximum(values, 0) ** exponent) @ vectors.T
-    return product

@@ -1,32 +1,30 @@
-"""What a picture may become: its pixels in range, and the photo's where a mask or its colours are kept."""
+"""What the optimiser moves: numbers without bounds, of which every choice is a picture that may be shown."""
 
 import numpy as np
 import tensorflow as tf
 
-from nst.engine.images import Array, resize
+from nst.engine.color import luminance
+from nst.engine.images import Array
 
-# A sigmoid keeps the pixels in range while they are optimised, so that the picture people get is the one that
-# was optimised. Its headroom lets black and white be reached, and is less than half an 8-bit step.
+# The sigmoid is stretched by this much at both ends, so that black and white can be reached. It is less than
+# half of an 8-bit step.
 _HEADROOM = np.float32(0.0019)
 
 
-def luminance(image: tf.Tensor) -> tf.Tensor:
-    """The Y of YIQ (ITU-R BT.601) of `image` (1, H, W, 3): (1, H, W, 1)."""
-    return tf.reduce_sum(image * [0.299, 0.587, 0.114], axis=3, keepdims=True)
+class Parameterization:
+    """Map parameters, any numbers from -inf to inf, to the pictures that a run may make of a photo.
 
+    A sigmoid keeps the pixels in range while they are optimised, so that the picture that people get is the
+    one that was optimised. Clipping at the end, as the paper does, would raise its loss again.
 
-def in_grey(image: tf.Tensor) -> tf.Tensor:
-    """`image` (1, H, W, 3) without its colours, (1, H, W, 3)."""
-    return tf.repeat(luminance(image), 3, axis=3)
+    With a mask, a pixel moves away from the photo as far as the mask is white. With `keep_colors`, only the
+    luminance is optimised, and read by the network: all channels of a pixel move by the same amount, as far
+    as they have room (after Gatys et al. 2016, "Preserving color in neural artistic style transfer").
 
-
-class Canvas:
-    """The pictures that a run may choose from at one size, each given by any numbers from -inf to inf.
-
-    A mask (1, H, W, 1) says how far each pixel of `photo` (1, H, W, 3) may be painted over. With
-    `keep_colors` only the luminance is painted, and read by the network: all channels of a pixel move by the
-    same amount, as far as they have room (after Gatys et al. 2016, "Preserving color in neural artistic style
-    transfer").
+    Args:
+        photo: (1, H, W, 3) in [0, 1], at the size of the picture.
+        mask: (1, H, W, 1) in [0, 1], or None.
+        keep_colors: whether the picture keeps the colours of the photo.
     """
 
     def __init__(self, photo: tf.Tensor, mask: tf.Tensor | None, *, keep_colors: bool) -> None:
@@ -39,32 +37,47 @@ class Canvas:
             low, high = own + np.asarray(mask) * (low - own), own + np.asarray(mask) * (high - own)
         self._low, self._span = low, high - low
 
-    def image(self, numbers: Array) -> Array:
-        """What the network reads, (1, H, W, 3), for numbers shaped as those of `numbers_of`."""
-        own = _sigmoid(numbers)
+    def image(self, parameters: Array) -> Array:
+        """Compute the image that the network reads.
+
+        Args:
+            parameters: (1, H, W, 3), or (1, H, W, 1) of luminance alone.
+
+        Returns:
+            float32 (1, H, W, 3).
+        """
+        own = _sigmoid(parameters)
         own *= 1 + 2 * _HEADROOM
         own -= _HEADROOM
         own *= self._span
         own += self._low
         return np.repeat(own, 3, axis=3) if self._keep_colors else own
 
-    def slope(self, numbers: Array, gradient: Array) -> Array:
-        """The gradient with respect to the numbers of what has `gradient` (1, H, W, 3) at their image."""
-        share = _sigmoid(numbers)
-        for row in share[0]:  # without a second array of that size
+    def pull_back(self, parameters: Array, gradient: Array) -> Array:
+        """Turn the gradient of the image into the gradient of the parameters, by the chain rule.
+
+        Args:
+            parameters: shaped as those of `image`.
+            gradient: (1, H, W, 3), at their image.
+
+        Returns:
+            float32, shaped as the parameters.
+        """
+        slope = _sigmoid(parameters)
+        for row in slope[0]:  # row by row, which takes no second array of that size
             row *= 1 - row
-        share *= (1 + 2 * _HEADROOM) * self._span
-        with np.errstate(invalid="ignore"):  # whoever asked sees that it isn't finite
-            share *= gradient.sum(axis=3, keepdims=True) if self._keep_colors else gradient
-        return share
+        slope *= (1 + 2 * _HEADROOM) * self._span
+        with np.errstate(invalid="ignore"):  # the optimiser notices what is not finite
+            slope *= gradient.sum(axis=3, keepdims=True) if self._keep_colors else gradient
+        return slope
 
     def picture(self, image: Array) -> tf.Tensor:
-        """What people see where the network reads `image`: both (1, H, W, 3), the one in [0, 1]."""
+        """Compute what people see, (1, H, W, 3) in [0, 1], where the network reads an image (1, H, W, 3)."""
         seen = image + self._colors
         return tf.constant(np.clip(seen, 0, 1, out=seen))
 
-    def numbers_of(self, picture: tf.Tensor | Array) -> Array:
-        """The numbers (1, H, W, 3), or (1, H, W, 1) for luminance, that come nearest to `picture`."""
+    def parameters(self, picture: tf.Tensor | Array) -> Array:
+        """Compute the parameters whose picture comes nearest to a picture (1, H, W, 3)."""
         own = luminance(tf.constant(picture)) if self._keep_colors else picture
         share: Array = np.asarray(own) - self._low
         np.divide(share, self._span, out=share, where=self._span != 0)
@@ -76,18 +89,13 @@ class Canvas:
         return share
 
 
-def _sigmoid(numbers: Array) -> Array:
-    """1 / (1 + exp(-numbers)), in one array: those of a large picture are large."""
-    share = np.negative(numbers)
+def _sigmoid(parameters: Array) -> Array:
+    """Compute 1 / (1 + exp(-x)) in one new array.
+
+    Not by scipy.special.expit, which takes more than twice as long and rounds every sixth value differently.
+    """
+    share = np.negative(parameters)
     with np.errstate(over="ignore"):  # infinity is right
         np.exp(share, out=share)
     share += 1
     return np.reciprocal(share, out=share)
-
-
-def blended(picture: tf.Tensor, photo: tf.Tensor, strength: float) -> tf.Tensor:
-    """`picture` (1, H, W, 3) laid over `photo` (1, h, w, 3), fully at strength 1 and not at all at 0."""
-    if strength == 1:
-        return picture
-    under = tf.clip_by_value(resize(photo, *picture.shape[1:3]), 0, 1)
-    return under + strength * (picture - under)

