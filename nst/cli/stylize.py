@@ -1,0 +1,131 @@
+"""The command `stylize`: one photo in the style of one or more paintings."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from nst.cli.command import CommandError, CtrlC, check_destination, escape
+from nst.cli.parser import given_settings
+from nst.cli.progress import show_steps
+from nst.config import DEFAULT_PRESET, PRESETS, TransferConfig
+from nst.engine.color import blend
+from nst.engine.images import Pixels, check_quality, from_uint8, save_image, to_uint8
+from nst.engine.stylize import stylize
+from nst.engine.weights import load_backbone
+from nst.errors import ImageError, RecordError, TransferError
+from nst.formats import ANIMATION_ENDINGS, SAVED_ENDINGS
+from nst.runs.animation import save_animation
+from nst.runs.job import Job, read_inputs
+from nst.runs.record import restored_config, save_losses, save_record
+from nst.runs.recorder import Recorder
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command.
+
+    Raises:
+        CommandError, UserError: with the line that ends it.
+        KeyboardInterrupt: before the first step.
+    """
+    # 1. Check everything that was given, before anything is computed.
+    config = _read_config(arguments)
+    if arguments.quality is not None:
+        check_quality(arguments.quality)
+    destinations = _check_destinations(arguments)
+    job = read_inputs(
+        config,
+        arguments.content,
+        arguments.styles,
+        mask=arguments.mask,
+        start=arguments.start,
+        label=lambda role, path: str(path),
+    )
+
+    # 2. Run. From here on Ctrl-C keeps the picture so far.
+    ctrl_c = CtrlC()
+    backbone = load_backbone(config.backbone)
+    steps = stylize(**job.tensors(), config=config, backbone=backbone, stop=ctrl_c.pressed)
+    recorder = Recorder(config) if arguments.animation else Recorder(config, snapshots=0)
+    with ctrl_c:
+        try:
+            for _ in show_steps(recorder.follow(steps, ctrl_c.pressed), config, recorder):
+                pass
+        except TransferError as error:
+            if recorder.progress is None:
+                raise CommandError(str(error), 1) from error
+        if recorder.progress is None:
+            raise KeyboardInterrupt
+
+        # 3. Save.
+        picture = blend(recorder.picture, job.photo(), config.strength)
+        _save(arguments, picture, recorder.record(job, backbone), _frames(job, recorder))
+
+    # 4. Say how it ended.
+    progress = recorder.progress
+    at = f"step {progress.step} of {progress.steps}"
+    if recorder.failure:
+        raise CommandError(f"{recorder.failure} The picture of {at} is in {arguments.output}.", 1)
+    if ctrl_c.pressed():
+        raise CommandError(f"Stopped at {at}: the picture so far is in {arguments.output}.", 130)
+    height, width = progress.image.shape[1:3]
+    *others, last = map(str, destinations)
+    written = f"{', '.join(others)} and {last}" if others else last
+    took = tqdm.format_interval(progress.seconds)
+    print(escape(f"Wrote {written}: {width} x {height} pixels, {len(recorder.history)} steps in {took}."))
+
+
+def _read_config(arguments: argparse.Namespace) -> TransferConfig:
+    """Take the settings that were given, and the others from the earlier picture or the preset."""
+    base = PRESETS[arguments.preset or DEFAULT_PRESET]
+    if arguments.earlier:
+        try:
+            base = restored_config(arguments.earlier)
+        except (ImageError, RecordError) as error:
+            raise CommandError(f"{arguments.earlier}: {error}", 2) from error
+    return replace(base, **given_settings(arguments))
+
+
+def _check_destinations(arguments: argparse.Namespace) -> list[Path]:
+    """List every file to write, after finding out that each can be written, and none is written twice."""
+    paths: dict[Path, Path] = {}
+    for path, endings in (
+        (arguments.output, SAVED_ENDINGS),
+        (arguments.animation, ANIMATION_ENDINGS),
+        (arguments.report, (".json",)),
+        (arguments.losses, (".csv",)),
+    ):
+        if path is None:
+            continue
+        check_destination(path, endings)
+        if paths.setdefault(path.resolve(), path) is not path:
+            raise CommandError(f"{path} would be written twice: please give each file a name of its own.", 2)
+    return list(paths.values())
+
+
+def _frames(job: Job, recorder: Recorder) -> list[Pixels]:
+    """List the frames (H, W, 3) of the run's animation: the photo, then the moments, each laid over the photo."""
+    photo, strength = job.photo(), job.config.strength
+    moments = (blend(from_uint8(moment.pixels), photo, strength) for moment in recorder.moments)
+    return [job.content, *map(to_uint8, moments)]
+
+
+def _save(
+    arguments: argparse.Namespace, picture: tf.Tensor, record: dict[str, Any], frames: Sequence[Pixels]
+) -> None:
+    quality = {"quality": arguments.quality} if arguments.quality else {}
+    try:
+        save_image(picture, arguments.output, metadata=json.dumps(record), **quality)
+        if arguments.report:
+            save_record(record, arguments.report)
+        if arguments.losses:
+            save_losses(record["history"], arguments.losses)
+        if arguments.animation:
+            save_animation(frames, arguments.animation, **quality)
+    except (ImageError, OSError) as error:
+        raise CommandError(f"The run has ended, but not all of it could be saved: {error}", 1) from error
