@@ -1,0 +1,164 @@
+"""The README and the documentation: their links, tables, examples, and what other files say as well."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import tensorflow as tf
+
+import nst
+from nst import save_image
+from nst.serving.limits import PUBLIC, Limits
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
+
+
+def text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def front_matter() -> dict[str, str]:
+    lines = text(README).split("---\n")[1].splitlines()
+    return dict(re.findall(r'^(\w+): "?([^"]*)"?$', "\n".join(lines), re.MULTILINE))
+
+
+def anchors(page: Path) -> set[str]:
+    """Name the fragments of a page as GitHub does: its headings in small letters, with hyphens for spaces."""
+    words = CODE.sub("", text(page))
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#{1,6} +(.*?) *$", words, re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        count = found.get(slug, 0)
+        found[slug] = count + 1
+        if count:
+            found[f"{slug}-{count}"] = 1
+    return {*found}
+
+
+def python_examples(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_leads_somewhere(page):
+    broken = []
+    for link in LINK.findall(CODE.sub("", text(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = unquote(link).partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_links_and_headings_are_found_as_github_does(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One, two & three\n## The `code`: ⅔\n## The [link](x.md)\n## Twice\n## Twice\n"
+        "```sh\n# no heading\n```\n[![a picture](a.jpg)](b.md)",
+        encoding="utf-8",
+    )
+    assert anchors(page) == {"one-two--three", "the-code-⅔", "the-link", "twice", "twice-1"}
+    assert LINK.findall("[a](b.md#c), [x [y] z](d.md) and ![p](e.jpg)") == ["b.md#c", "d.md", "e.jpg"]
+
+
+def test_every_page_is_listed_in_the_index():
+    index = text(ROOT / "docs" / "README.md")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index
+
+
+def test_the_readme_is_short():
+    assert README.stat().st_size < 8000
+
+
+def test_the_front_matter_names_the_versions_that_are_tested():
+    constraints = dict(re.findall(r"^([\w-]+)==([\w.]+)", text(ROOT / "constraints.txt"), re.MULTILINE))
+    project = tomllib.loads(text(ROOT / "pyproject.toml"))
+    matter = front_matter()
+    assert matter["sdk_version"] == constraints["gradio"]
+    assert project["project"]["requires-python"].startswith(f">={matter['python_version']}")
+    assert matter["python_version"] == project["tool"]["mypy"]["python_version"]
+    assert (ROOT / matter["app_file"]).is_file()
+
+
+def test_one_version_everywhere():
+    changes = text(ROOT / "CHANGELOG.md")
+    latest, date = re.findall(r"^## \[(\d[^\]]*)\] - (\S+)$", changes, re.MULTILINE)[0]
+    citation = dict(re.findall(r"^([\w-]+): (\S+)$", text(ROOT / "CITATION.cff"), re.MULTILINE))
+    assert latest == citation["version"] == nst.__version__
+    assert date == citation["date-released"]
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """The script docs/tables.py as a module."""
+    found = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_those_of_the_code(tables, capsys):
+    assert tables.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_a_table_that_is_out_of_date_fails_the_check_and_is_rewritten(tables, tmp_path, monkeypatch, capsys):
+    page = tmp_path / "page.md"
+    page.write_text("Before\n\n<!-- table: quality -->\nold\n<!-- end -->\n\nAfter\n", encoding="utf-8")
+    monkeypatch.setattr(tables, "DOCS", tmp_path)
+    assert tables.main(["--check"]) == 1
+    assert "old" in text(page)
+    assert "page.md" in capsys.readouterr().out
+    assert tables.main([]) == 0
+    assert "old" not in text(page)
+    assert "| `edge_ssim` |" in text(page)
+    assert tables.main(["--check"]) == 0
+
+
+def test_every_table_stands_on_a_page_and_is_complete(tables):
+    placed = {match["name"] for page in PAGES for match in tables.MARKS.finditer(text(page))}
+    assert placed == {*tables.TABLES}
+    for rows in map(list, (table() for table in tables.TABLES.values())):
+        assert len(rows) > 1
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert all(cell for row in rows for cell in row)
+
+
+def test_the_table_of_limits_has_every_limit():
+    hosting = text(ROOT / "docs" / "hosting.md")
+    for name, own in vars(Limits()).items():
+        flag = f"--max-{name.replace('_', '-')}"
+        public = getattr(PUBLIC, name)
+        row = rf"^\| `{flag}` \| `NST_MAX_{name.upper()}` \| .+ \| {own:,} \| {public:,} \|$"
+        assert re.search(row, hosting, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "api.md"], ids=lambda page: page.name)
+def test_the_python_examples_run_one_after_the_other(page, tmp_path):
+    """As they stand, at a small size and with the bundled network, which needs no download."""
+    record = {"config": {"style_weight": 3}}
+    save_image(tf.zeros([1, 32, 32, 3]), tmp_path / "saved.png", metadata=json.dumps(record))
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    examples = [code for code in python_examples(page) if "gradio_client" not in code]
+    program = "\n".join(examples).replace("TransferConfig(", 'TransferConfig(backbone="vgg16-hed", ')
+    program = re.sub(r"size=\d+", "size=64", re.sub(r"iterations=\d+, ", "", program))
+    program = program.replace("size=64", "size=64, iterations=3")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "picture.png").is_file()
