@@ -16,7 +16,7 @@ def speed_chart(results: Sequence[Result]) -> go.Figure:
     """Draw the loss, and the style loss at held-out layers, over seconds.
 
     Returns:
-        A Plotly figure with a column for each objective, a colour for each procedure, and a line for each run.
+        A Plotly figure with a column for each objective, a colour for each procedure, a line for each run.
     """
     procedures = list(dict.fromkeys(result.procedure for result in results))
     objectives = list(dict.fromkeys(result.objective for result in results))

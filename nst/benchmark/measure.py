@@ -41,7 +41,7 @@ from nst.engine.vgg import Backbone, resolve_precision
 from nst.engine.weights import load_backbone
 from nst.study.datasets import load_datasets
 
-MAX_SIZE = 1024  # pixels; a longer run of a larger picture has other levels below the last (see references.ours)
+MAX_SIZE = 1024  # pixels; a longer run of a larger picture has other levels (see references.ours)
 
 # Pairs, by the names of their files; the product's defaults were tuned on others.
 PAIRS = (
@@ -95,7 +95,8 @@ def compare(
 ) -> Iterator[Result]:
     """Run every procedure on each pair and objective, one after the other in this process.
 
-    The references compute in float32; ours in its default precision and, where that differs, in float32 as well.
+    The references compute in float32; ours in its default precision and, where that differs, in
+    float32 as well.
 
     Args:
         size: long side of the pictures in pixels, at most MAX_SIZE.
@@ -232,7 +233,7 @@ class Growth(NamedTuple):
 
 
 def growing_configs(size: int) -> list[TransferConfig]:
-    """List what growth is measured on: the default run at growing sizes, and with more and more steps at one size."""
+    """List what growth is measured on: default runs at growing sizes, and growing steps at one size."""
     default = TransferConfig(backbone=load_backbone(TransferConfig().backbone).name)
     sizes = [replace(default, size=number) for number in (128, 256, 512, 1024) if number <= 2 * size]
     steps = [replace(default, size=size, iterations=iterations) for iterations in (20, 40, 80, 160)]
@@ -278,7 +279,7 @@ class _TimedEvaluation(NamedTuple):
 
 
 def _measure_step(task: Task) -> tuple[float, float]:
-    """Measure the seconds of an evaluation at full size, and the share of L-BFGS with a full memory in a step."""
+    """Measure the seconds of an evaluation at full size, and the share of L-BFGS in the time of a step."""
     objective = task.objective()
     targets = task.targets(objective)
     seconds: list[float] = []
@@ -291,7 +292,7 @@ def _measure_step(task: Task) -> tuple[float, float]:
         return timed
 
     optimizer = LBFGS(evaluate, task.content.numpy().ravel())
-    for _ in range(12):
+    for _ in range(12):  # until its memory is full
         optimizer.step()
     shares = []
     for _ in range(8):

@@ -103,7 +103,7 @@ class Stopwatch:
         return time.perf_counter() - self._began - self._excluded
 
     def measure(self, image: tf.Tensor, evaluations: int, *, final: bool = False) -> None:
-        """Measure a picture, if it is the final one or 10 % more evaluations have passed since the last measurement.
+        """Measure a picture, if it is the final one or 10 % more evaluations have passed since the last.
 
         Args:
             image: float32 (1, h, w, 3), of any size.
@@ -164,7 +164,7 @@ def scipy_lbfgsb(task: Task, watch: Stopwatch) -> None:
 
 
 def unit_step_lbfgs(task: Task, watch: Stopwatch) -> None:
-    """Run reference 2: L-BFGS with 100 corrections and steps of length 1, at one size, from the content image.
+    """Run reference 2: L-BFGS with 100 corrections and unit steps, at one size, from the content image.
 
     As in the common PyTorch ports there is no line search and no bound, and the first step's 1-norm is 1. The
     direction is the two-loop recursion of Nocedal and Wright, "Numerical Optimization", algorithm 7.4.
@@ -195,8 +195,8 @@ def unit_step_lbfgs(task: Task, watch: Stopwatch) -> None:
     watch.measure(tf.reshape(point, task.content.shape), EVALUATIONS, final=True)
 
 
-# Adam's epsilon of 0.1 is meant for the scale of the tutorial's own loss; at smaller scales it holds Adam back.
-# So the gradient is scaled to this root mean square at the start: the best of 0.1, 1, 10 and 10,000.
+# Adam's epsilon of 0.1 is meant for the scale of the tutorial's own loss; at smaller scales it holds Adam
+# back. So the gradient is scaled to this root mean square at the start: the best of 0.1, 1, 10 and 10,000.
 _ADAM_GRADIENT = 1e4
 
 

@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None, prog: str = "nst") -> int:
     try:
         arguments = build_parser(prog).parse_args(argv)
         with silence_tensorflow():
-            # Imported here and not above: TensorFlow takes seconds to start, which --help does not need, and Ctrl-C
-            # is answered meanwhile.
+            # Imported here and not above: TensorFlow takes seconds to start, which --help does not need,
+            # and Ctrl-C is answered meanwhile.
             command = importlib.import_module(f"nst.cli.{arguments.command}")
         logging.basicConfig(format="%(message)s")
         command.run(arguments)

@@ -20,13 +20,13 @@ class _Parser(argparse.ArgumentParser):
 def build_parser(prog: str) -> argparse.ArgumentParser:
     """Build the parser of the whole command line.
 
-    The parsed arguments have the "command": the name of the module in nst.cli that carries it out. A setting that
-    was not given is no attribute of theirs.
+    The parsed arguments have the "command": the name of the module in nst.cli that carries it out. A
+    setting that was not given is no attribute of theirs.
 
     Args:
         prog: the name of the program, as help and errors say it.
     """
-    parser = _Parser(prog=prog, description="Neural style transfer: paint a photo in the style of a painting.")
+    parser = _Parser(prog=prog, description="Paint a photo in the style of a painting.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, purpose, add_arguments in (
         ("stylize", "paint a photo in the style of a painting", _add_stylize),
@@ -73,7 +73,7 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
 def _add_study(parser: argparse.ArgumentParser) -> None:
     dataset = "the name of an example dataset, or a folder with content/ and style/ in it"
     parser.add_argument("dataset", metavar="DATASET", help=dataset)
-    out = "the folder to write: index.html, runs.csv, and a folder for each run; runs that it has already stay"
+    out = "the folder to write: index.html, runs.csv, and a folder for each run; what it has already stays"
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help=out)
     pairs = "paint these pairs instead of all: a CSV file with a content image and a style image on each line"
     parser.add_argument("--pairs", metavar="FILE", type=Path, help=pairs)

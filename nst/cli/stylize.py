@@ -109,7 +109,7 @@ def _check_destinations(arguments: argparse.Namespace) -> list[Path]:
 
 
 def _frames(job: Job, recorder: Recorder) -> list[Pixels]:
-    """List the frames (H, W, 3) of the run's animation: the photo, then the moments, each laid over the photo."""
+    """List the frames (H, W, 3) of the animation: the photo, then the moments, each laid over the photo."""
     photo, strength = job.photo(), job.config.strength
     moments = (blend(from_uint8(moment.pixels), photo, strength) for moment in recorder.moments)
     return [job.content, *map(to_uint8, moments)]

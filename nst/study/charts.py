@@ -24,10 +24,10 @@ History = Sequence[Mapping[str, float]]
 def loss_chart(
     runs: Mapping[str, History], *, steps: int | None = None, marked: int | None = None, height: int = 320
 ) -> go.Figure:
-    """Draw losses over steps, after the paper's figure 1: content solid, style dotted, one colour for each run.
+    """Draw losses over steps, after the paper's figure 1: content solid, style dotted, one colour a run.
 
-    Changes of level are marked with the new size. The chart of several runs has no legend: the page around it has
-    more room for their names, whose colours are those of `palette`.
+    Changes of level are marked with the new size. The chart of several runs has no legend: the page around
+    it has more room for their names, whose colours are those of `palette`.
 
     Args:
         runs: a history for each name: rows with step, size, content and style, as in a run record.

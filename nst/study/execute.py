@@ -47,18 +47,20 @@ def execute(
 ) -> Iterator[Outcome]:
     """Make the runs of a plan that its folder lacks, and yield each run as it comes to its end.
 
-    A run that fails is kept in the folder with its reason, and the study goes on. A lost cluster ends it. A run
-    that `stop` ends is dropped. Closing the iterator stops the runs in flight within one evaluation each and
-    waits for them.
+    A run that fails is kept in the folder with its reason, and the study goes on. A lost cluster ends it. A
+    run that `stop` ends is dropped. Closing the iterator stops the runs in flight within one evaluation
+    each and waits for them.
 
     Args:
         plan: the runs to make, in this order.
         folder: where they are kept; the caller holds `folder.locked()`.
         runner: evaluates every picture and, without `run`, makes it.
-        run: makes one job and returns its recorder, from a thread of this function's own; by default `run_job` on
-            `runner`. It must follow the `stop` it is given, and may raise what `Runner.stylize` raises.
+        run: makes one job and returns its recorder, from a thread of this function's own; by default
+            `run_job` on `runner`. It must follow the `stop` it is given, and may raise what
+            `Runner.stylize` raises.
         stop: asked before each run and each evaluation, from several threads.
-        watch: told of each run that begins, just before its images are read, in the thread that then calls `run`.
+        watch: told of each run that begins, just before its images are read, in the thread that then calls
+            `run`.
         at_once: how many runs are in flight at most; by default as many as the runner has workers.
 
     Yields:

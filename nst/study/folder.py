@@ -44,10 +44,10 @@ class RunResult:
 
 
 class StudyFolder:
-    """Keep the runs of a study in a folder: `runs/<id>` for each that was made, `failed/<id>.json` for each that failed.
+    """Keep the runs of a study: `runs/<id>` for each that was made, `failed/<id>.json` for each that failed.
 
-    A run lands whole or not at all, whenever the process may be killed. Its id contains the version of nst, so that
-    pictures of different versions lie side by side and are never taken for each other.
+    A run lands whole or not at all, whenever the process may be killed. Its id contains the version of nst,
+    so that pictures of different versions lie side by side and are never taken for each other.
 
     Args:
         path: the folder; `locked()` creates it.
@@ -168,14 +168,13 @@ class StudyFolder:
         del numbers[__version__]
         if not numbers:
             return None
-        counts = [
-            f"{number} {'run' if number == 1 else 'runs'} of {f'version {version}' if version else 'an earlier version'}"
+        counts = " and ".join(
+            f"{number} {'run' if number == 1 else 'runs'} of "
+            + (f"version {version}" if version else "an earlier version")
             for version, number in sorted(numbers.items())
-        ]
-        return (
-            f"{self.path} keeps its {' and '.join(counts)}; "
-            f"this study's pictures are made again with version {__version__}."
         )
+        again = f"this study's pictures are made again with version {__version__}"
+        return f"{self.path} keeps its {counts}; {again}."
 
     def _failure_path(self, run_id: str) -> Path:
         return self.path / "failed" / f"{run_id}.json"

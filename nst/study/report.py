@@ -41,8 +41,8 @@ _templates.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # in orde
 def write_report(plan: Plan, folder: StudyFolder) -> None:
     """Write index.html and runs.csv about the runs of a plan that its folder has.
 
-    Runs are read one after the other, and the more there are, the smaller their pictures: ten thousand make a page
-    of about 40 MB.
+    Runs are read one after the other, and the more there are, the smaller their pictures: ten thousand make
+    a page of about 40 MB.
 
     Raises:
         OSError: where the folder cannot be written.
@@ -65,7 +65,7 @@ def write_report(plan: Plan, folder: StudyFolder) -> None:
 
 
 def write_gallery(plan: Plan, folder: StudyFolder, gallery: Path) -> None:
-    """Write the pictures of a plan with one config as JPEG, with their records, where datasets.premade() finds them.
+    """Write the pictures of a plan with one config as JPEG, with their records, for datasets.premade().
 
     Raises:
         ImageError, OSError: where the gallery cannot be written.
@@ -82,7 +82,7 @@ def write_gallery(plan: Plan, folder: StudyFolder, gallery: Path) -> None:
 
 @dataclass
 class _Report:
-    """Read the runs of a study once, for the table and the page, and keep only what describes the whole study."""
+    """Read the runs of a study once, for table and page, and keep only what describes the whole study."""
 
     plan: Plan
     folder: StudyFolder
@@ -92,12 +92,12 @@ class _Report:
     trade_off: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Choose the long side of the pictures, in pixels, and the points of a curve by the number of runs."""
+        """Choose the pictures' long side in pixels, and the points of a curve, by the number of runs."""
         number = len(self.plan)
         self.side, self.points = (256, 100) if number <= 200 else (128, 40) if number <= 2000 else (96, 20)
 
     def read_runs(self) -> Iterator[dict[str, Any]]:
-        """Yield each run that was made as the page needs it, and write a row of the table for each run that ended."""
+        """Yield what the page shows of each run that was made, and write a table row of all that ended."""
         table = csv.writer(self.table)
         settings = list(asdict(self.plan.configs[0]))
         table.writerow(["id", "content_image", "style_image", *settings, *_NUMBERS, "evaluations", "failed"])
@@ -163,7 +163,7 @@ class _Report:
         }
 
     def _add_to_trade_off(self, run: StudyRun, numbers: Mapping[str, float | None]) -> None:
-        """Add the run to the curves of content against style, of which there are a few, if weights are varied."""
+        """Add the run to the first curves of content against style, if weights are varied."""
         weights = [name for name in self.plan.varied if name.endswith("_weight")]
         if not weights:
             return
@@ -176,7 +176,7 @@ class _Report:
 
 
 def _select_numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
-    """Collect what the table and the page show of a run: the losses of its last step, its quality, its seconds."""
+    """Collect a run's numbers: the losses of its last step, the quality of its picture, its seconds."""
     found = {**record["history"][-1], **record["measures"], "seconds": record["seconds"]}
     return {name: found[name] for name in _NUMBERS}
 
