@@ -43,7 +43,7 @@ class _Collector(argparse.HelpFormatter):
 
     def add_arguments(self, actions: Iterable[argparse.Action]) -> None:
         """Take in the options of the group."""
-        self._group.extend(action for action in actions if action.help != argparse.SUPPRESS)
+        self._group.extend(action for action in actions if action.dest != "help")
 
 
 def options(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
@@ -77,7 +77,7 @@ def presets() -> Rows:
         yield (
             f"`{preset}`",
             ", ".join(
-                f"`{name}` {_written(value)}"
+                f"`{name}={_plain(value)}`"
                 for name, value in changed.items()
                 if value != getattr(default, name)
             )
@@ -143,7 +143,15 @@ TABLES: Mapping[str, Callable[[], Rows]] = {
 }
 
 
+def _plain(value: Any) -> str:
+    """Write the value of a setting as a flag takes it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _written(value: Any) -> str:
+    """Write a number, or names in code style."""
     if isinstance(value, tuple):
         return ", ".join(f"`{item}`" for item in value) or "none"
     return f"`{value}`" if isinstance(value, str) else f"{value:,g}"
@@ -167,7 +175,7 @@ def _described(action: argparse.Action) -> tuple[str, str]:
     value = ""
     if action.nargs != 0 and not action.choices:
         name = action.metavar or action.dest.upper()
-        value = f" [{name}]" if action.nargs == "?" else f" {name}"
+        value = {"?": f" [{name}]", "+": f" {name} ..."}.get(action.nargs, f" {name}")
     names = [f"`{flag}`" for flag in action.option_strings] or [f"`{value.strip()}`"]
     if action.option_strings:
         names[-1] = f"`{action.option_strings[-1]}{value}`"

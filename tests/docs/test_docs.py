@@ -30,7 +30,7 @@ def text(page: Path) -> str:
 
 def front_matter() -> dict[str, str]:
     lines = text(README).split("---\n")[1].splitlines()
-    return dict(re.findall(r'^(\w+): "?([^"]*)"?$', "\n".join(lines), re.MULTILINE))
+    return dict(re.findall(r'^(\w+): "?([^"\n]*)"?$', "\n".join(lines), re.MULTILINE))
 
 
 def anchors(page: Path) -> set[str]:
