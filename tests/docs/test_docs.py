@@ -81,6 +81,15 @@ def test_every_page_is_listed_in_the_index():
         assert page.name == "README.md" or f"({page.name})" in index
 
 
+def test_the_map_of_the_code_names_every_module():
+    rooms = re.split(r"^(\S+/) ", text(ROOT / "docs" / "architecture.md"), flags=re.MULTILINE)
+    listed = dict(zip(rooms[1::2], rooms[2::2], strict=True))
+    for module in (ROOT / "nst").rglob("*.py"):
+        room = module.parent.relative_to(ROOT).parts[:2]
+        if len(room) > 1 and module.name != "__init__.py":
+            assert re.search(rf"\b{re.escape(module.name)}\b", listed[f"{'/'.join(room)}/"]), module
+
+
 def test_the_readme_is_short():
     assert README.stat().st_size < 8000
 
