@@ -51,6 +51,7 @@ def python_examples(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_somewhere(page):
     broken = []
@@ -64,6 +65,7 @@ def test_every_relative_link_leads_somewhere(page):
     assert not broken
 
 
+@pytest.mark.quick
 def test_links_and_headings_are_found_as_github_does(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
@@ -75,12 +77,14 @@ def test_links_and_headings_are_found_as_github_does(tmp_path):
     assert LINK.findall("[a](b.md#c), [x [y] z](d.md) and ![p](e.jpg)") == ["b.md#c", "d.md", "e.jpg"]
 
 
+@pytest.mark.quick
 def test_every_page_is_listed_in_the_index():
     index = text(ROOT / "docs" / "README.md")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "README.md" or f"({page.name})" in index
 
 
+@pytest.mark.quick
 def test_the_map_of_the_code_names_every_module():
     rooms = re.split(r"^(\S+/) ", text(ROOT / "docs" / "architecture.md"), flags=re.MULTILINE)
     listed = dict(zip(rooms[1::2], rooms[2::2], strict=True))
@@ -90,10 +94,12 @@ def test_the_map_of_the_code_names_every_module():
             assert re.search(rf"\b{re.escape(module.name)}\b", listed[f"{'/'.join(room)}/"]), module
 
 
+@pytest.mark.quick
 def test_the_readme_is_short():
     assert README.stat().st_size < 8000
 
 
+@pytest.mark.quick
 def test_the_front_matter_names_the_versions_that_are_tested():
     constraints = dict(re.findall(r"^([\w-]+)==([\w.]+)", text(ROOT / "constraints.txt"), re.MULTILINE))
     project = tomllib.loads(text(ROOT / "pyproject.toml"))
@@ -104,6 +110,7 @@ def test_the_front_matter_names_the_versions_that_are_tested():
     assert (ROOT / matter["app_file"]).is_file()
 
 
+@pytest.mark.quick
 def test_one_version_everywhere():
     changes = text(ROOT / "CHANGELOG.md")
     latest, date = re.findall(r"^## \[(\d[^\]]*)\] - (\S+)$", changes, re.MULTILINE)[0]
@@ -121,10 +128,12 @@ def tables():
     return module
 
 
+@pytest.mark.quick
 def test_the_tables_are_those_of_the_code(tables, capsys):
     assert tables.main(["--check"]) == 0, capsys.readouterr().out
 
 
+@pytest.mark.quick
 def test_a_table_that_is_out_of_date_fails_the_check_and_is_rewritten(tables, tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
     page.write_text("Before\n\n<!-- table: quality -->\nold\n<!-- end -->\n\nAfter\n", encoding="utf-8")
@@ -138,6 +147,7 @@ def test_a_table_that_is_out_of_date_fails_the_check_and_is_rewritten(tables, tm
     assert tables.main(["--check"]) == 0
 
 
+@pytest.mark.quick
 def test_every_table_stands_on_a_page_and_is_complete(tables):
     placed = {match["name"] for page in PAGES for match in tables.MARKS.finditer(text(page))}
     assert placed == {*tables.TABLES}
@@ -147,6 +157,7 @@ def test_every_table_stands_on_a_page_and_is_complete(tables):
         assert all(cell for row in rows for cell in row)
 
 
+@pytest.mark.quick
 def test_the_table_of_limits_has_every_limit():
     hosting = text(ROOT / "docs" / "hosting.md")
     for name, own in vars(Limits()).items():
