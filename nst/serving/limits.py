@@ -1,20 +1,17 @@
-"""What the page allows: on one's own machine, or in public."""
+"""What a page allows: on one's own machine, or in public."""
 
 import argparse
 import os
-import threading
-import time
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from nst.config import ConfigError, TransferConfig
+from nst.config import SETTINGS, TransferConfig
+from nst.errors import ConfigError
 
-LIMITED = ("size", "iterations")  # settings of which a limit says the most
+LIMITED = ("size", "iterations")  # settings that have a limit of their own
 
-_SETTINGS = TransferConfig.__dataclass_fields__
-_SIZES, _STEPS = (_SETTINGS[name].metadata["range"] for name in LIMITED)
+_SIZES, _STEPS = (SETTINGS[name].metadata["range"] for name in LIMITED)
 
 
 def _limit(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
@@ -23,15 +20,19 @@ def _limit(default: int, help: str, low: int = 1, high: int = 1_000_000) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most of everything, generous for one's own machine. Raises ConfigError for what is out of range."""
+    """Hold the limits of a page; the defaults are generous, for one's own machine.
 
-    places: int = _limit(20, "runs in the line, with those that are being painted")
-    at_once: int = _limit(1, "runs that this machine paints at once", high=64)
+    Raises:
+        ConfigError: a limit is out of its range.
+    """
+
+    places: int = _limit(20, "runs in the queue, with those that are going on")
+    at_once: int = _limit(1, "runs that this machine carries out at once", high=64)
     seconds: int = _limit(1800, "seconds of one run")
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
     iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
     per_minute: int = _limit(1000, "pictures that one visitor may ask for in a minute")
-    per_visitor: int = _limit(1000, "runs of one visitor in the line")
+    per_visitor: int = _limit(1000, "runs of one visitor in the queue")
     requests: int = _limit(10_000, "requests that one visitor may send in a minute")
     connections: int = _limit(1000, "requests of one visitor that may be open")
     uploads: int = _limit(20_000, "megabytes that one visitor may upload while uploads are kept")
@@ -48,7 +49,11 @@ class Limits:
                 raise ConfigError(f"Please set {flag} to a whole number from {low:,} to {high:,}.")
 
     def check(self, config: TransferConfig) -> None:
-        """Raise ConfigError for a config of more than is allowed."""
+        """Check that a run keeps to the limits.
+
+        Raises:
+            ConfigError: a setting is above its limit.
+        """
         for name in LIMITED:
             most = getattr(self, name)
             if getattr(config, name) > most:
@@ -71,33 +76,8 @@ PUBLIC = Limits(  # two cores
 )
 
 
-class Allowance:
-    """So much of something for each visitor, in every span of that many seconds."""
-
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most, self._seconds = most, seconds
-        self._taken: Counter[str] = Counter()
-        self._over = 0.0  # when the present span is
-        self._changing = threading.Lock()
-
-    def has(self, visitor: str | None, amount: int) -> bool:
-        """Whether the visitor has so much left. One of whom nothing is known always has."""
-        if time.monotonic() >= self._over:
-            self._taken.clear()
-            self._over = time.monotonic() + self._seconds
-        return visitor is None or self._taken[visitor] + amount <= self._most
-
-    def take(self, visitor: str | None, amount: int = 1) -> bool:
-        """As has(), and they have it no longer."""
-        with self._changing:
-            left = self.has(visitor, amount)
-            if left and visitor is not None:
-                self._taken[visitor] += amount
-            return left
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command line set the limits: see limits_of()."""
+def add_limit_options(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every limit, and --public, to a command line (see `limits_from`)."""
     group = parser.add_argument_group("limits", "each also by an environment variable, like NST_MAX_SIZE")
     group.add_argument("--public", action="store_true", help="those fit for a public page on two cores")
     for limit in fields(Limits):
@@ -106,19 +86,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(_flag(limit.name), dest=limit.name, metavar="N", help=text)
 
 
-def limits_of(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Limits:
-    """The limits that the options, and else the environment, ask for. Raises ConfigError.
+def limits_from(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Limits:
+    """Work out the limits from the flags, then the environment, then the defaults.
 
     A Hugging Face Space, which sets SPACE_ID, is public unless NST_PUBLIC is 0.
+
+    Args:
+        arguments: parsed flags of `add_limit_options`.
+        environment: variables such as NST_MAX_SIZE.
+
+    Raises:
+        ConfigError: a value is no whole number, or out of its range.
     """
-    said = environment.get("NST_PUBLIC", environment.get("SPACE_ID", ""))
-    public = arguments.public or said not in ("", "0")
+    wanted = environment.get("NST_PUBLIC", environment.get("SPACE_ID", ""))
+    public = arguments.public or wanted not in ("", "0")
     given = {
         limit.name: getattr(arguments, limit.name) or environment.get(f"NST_MAX_{limit.name.upper()}")
         for limit in fields(Limits)
     }
-    typed = {name: int(text) if text.isdecimal() else text for name, text in given.items() if text}
-    return replace(PUBLIC if public else Limits(), **typed)  # type: ignore[arg-type]  # it checks them
+    typed: dict[str, Any] = {
+        name: int(text) if text.isdecimal() else text for name, text in given.items() if text
+    }
+    return replace(PUBLIC if public else Limits(), **typed)
 
 
 def _flag(name: str) -> str:

@@ -1,169 +1,283 @@
-"""What keeps one visitor from taking the server away from the others."""
+"""ASGI middleware: what a server of runs answers, to whom, and how much it takes in."""
 
-import asyncio
-import ipaddress
+import json
 import math
 import re
-import time
-from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import gradio as gr
-from starlette.datastructures import Headers
+from python_multipart import MultipartParser
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from nst.serving.limits import Allowance, Limits
+from nst.serving.rate_limit import Rate, RateLimiter, Share, visitor_of
 from nst.serving.storage import Storage
 
-MEGABYTE = 1_000_000
-MOST_BYTES = {"/gradio_api/upload": math.inf, "/gradio_api/component_server": MEGABYTE}  # a drawing is short
-MOST_BYTES_ELSEWHERE = 200_000
+# A page that is made to be embedded can't forbid that; what it serves is never another type than it says.
+HEADERS = {
+    "Content-Security-Policy": "object-src 'none'; base-uri 'self'; form-action 'self'",
+    "Permissions-Policy": "geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+MOST_BYTES = 200_000  # of a request that uploads nothing
 MOST_QUERY = 1000  # bytes
-UNREAD_SECONDS = 15  # after which nobody is reading what they are sent
+MOST_FILES = 150  # of one form; a study may have as many
+MOST_FIELD = 10_000  # bytes of a form's field
 
-_FREE = re.compile("/(health|metrics|((assets|static|svelte)/|gradio_api/file=).*)$")  # each request is cheap
-
+UNREADABLE = "This request can't be read: please send it as the API page says."
 _ODD = "This request can't be read: please send it in UTF-8."
 _TOO_LONG = "This request is too long: please upload files, and send no more than where they are."
 _TOO_MANY = "That is too much at once: please wait a minute, and try again."
 _TOO_MUCH = "You have uploaded a lot: please go on with what is there, or come back later."
+_TOO_MANY_PARTS = "These are too many files or fields at once: please send fewer."
 _FULL = "The server is full: please try again in a minute."
 
 
-def address(request: gr.Request) -> str | None:
-    """Where a visitor comes from, as the limits tell them apart."""
-    return _visitor(request.client.host) if request.client else None
+def path_of(scope: Scope) -> str:
+    """Return the path of a request below the root that the server is mounted at."""
+    path: str = scope["path"]
+    return path.removeprefix(scope["root_path"])
 
 
-def _visitor(host: str) -> str:
-    """The network of an IPv6 address: whoever has one there has 2**64."""
-    try:
-        numbered = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(numbered, ipaddress.IPv6Address) or numbered.ipv4_mapped:
-        return host
-    return str(ipaddress.ip_network((numbered, 64), strict=False))
+class SecurityHeaders:
+    """ASGI middleware: send HEADERS with every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, with the headers."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class KnownPaths:
+    """ASGI middleware: answer 404 to every path that `known` does not match as a whole."""
+
+    def __init__(self, app: ASGIApp, known: re.Pattern[str]) -> None:
+        self._app, self._known = app, known
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, or with 404."""
+        if scope["type"] == "lifespan" or self._known.fullmatch(path_of(scope)):
+            await self._app(scope, receive, send)
+        else:
+            answer = JSONResponse({"error": "There is nothing here: please go to the page."}, 404)
+            await answer(scope, receive, send)
+
+
+@dataclass(frozen=True)
+class Uploads:
+    """Say which requests may be long, because what they send becomes a file.
+
+    Args:
+        most: the most bytes of such a request, by its path; math.inf for a form of files.
+    """
+
+    most: Mapping[str, float]
+
+    def limit(self, path: str) -> float:
+        """Return the most bytes of a request to `path`."""
+        return self.most.get(path.rstrip("/"), MOST_BYTES)
+
+    def __contains__(self, path: str) -> bool:
+        return path.rstrip("/") in self.most
 
 
 class FairShare:
     """ASGI middleware: no visitor sends, uploads, or holds open more than the limits say.
 
-    No request but an upload is long: of `data:` addresses in place of files Gradio would hold all in memory.
+    Args:
+        rate_limiter: counts requests, uploads and open connections.
+        storage: is told of uploads, and refuses them where it is full.
+        uploads: the requests that may be long.
+        free: paths (matched at their beginning) whose requests are cheap and not counted.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, storage: Storage) -> None:
-        self._app, self._limits, self._storage = app, limits, storage
-        self._open: Counter[str | None] = Counter()
-        self._requests = Allowance(limits.requests, 60)
-        self._uploads = Allowance(limits.uploads * MEGABYTE, limits.kept)
+    def __init__(
+        self,
+        app: ASGIApp,
+        rate_limiter: RateLimiter,
+        storage: Storage,
+        uploads: Uploads,
+        free: re.Pattern[str],
+    ) -> None:
+        self._app, self._rate_limiter, self._storage = app, rate_limiter, storage
+        self._uploads, self._free = uploads, free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the app does, or with a sentence."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visitor = _visitor(scope["client"][0]) if scope["client"] else None
-        path = scope["path"].removeprefix(scope["root_path"])
-        most = MOST_BYTES.get(path.rstrip("/"), MOST_BYTES_ELSEWHERE)
-        kept = path.rstrip("/") in MOST_BYTES  # what is sent becomes a file
-        if refusal := await self._refusal(scope, path, visitor, most, kept):
-            status, sentence = refusal
-            # The page shows all of what an upload is answered.
-            plain = PlainTextResponse(sentence, status) if most == math.inf else None
-            await (plain or JSONResponse({"error": sentence}, status))(scope, receive, send)
-            return
+        visitor = visitor_of(scope["client"][0]) if scope["client"] else None
+        path = path_of(scope)
+        left, becomes_file = self._uploads.limit(path), path in self._uploads
+        with self._rate_limiter.holding(Share.CONNECTIONS, visitor) as connected:
+            refusal = self._refusal(scope, path, visitor, connected)
+            if refusal:
+                status, sentence = refusal
+                # The page shows the whole answer to an upload, so that is plain text.
+                plain = PlainTextResponse(sentence, status) if left == math.inf else None
+                await (plain or JSONResponse({"error": sentence}, status))(scope, receive, send)
+                return
 
-        async def receive_some() -> Message:
-            nonlocal most
-            message = await receive()
-            length = len(message.get("body", b""))
-            most -= length
-            fair = most >= 0 and (not kept or self._uploads.take(visitor, length))
-            self._storage.held += length if kept else 0
-            return message if fair else {"type": "http.disconnect"}
+            async def receive_some() -> Message:
+                nonlocal left
+                message = await receive()
+                length = len(message.get("body", b""))
+                left -= length
+                fair = left >= 0
+                if becomes_file:
+                    fair = fair and self._rate_limiter.use(Rate.UPLOADS, visitor, length)
+                    self._storage.held += length
+                return message if fair else {"type": "http.disconnect"}
 
-        self._open[visitor] += 1
-        try:
             await self._app(scope, receive_some, send)
-        finally:
-            self._open[visitor] -= 1
-            if not self._open[visitor]:
-                del self._open[visitor]
 
-    async def _refusal(
-        self, scope: Scope, path: str, visitor: str | None, most: float, kept: bool
+    def _refusal(
+        self, scope: Scope, path: str, visitor: str | None, connected: bool
     ) -> tuple[int, str] | None:
         """The status and the sentence for a request that is too much."""
         headers = Headers(scope=scope)
         length, kind = headers.get("content-length", "0"), headers.get("content-type", "")
-        if not length.isdecimal() or max(int(length) / most, len(scope["query_string"]) / MOST_QUERY) > 1:
+        if not length.isdecimal() or int(length) > self._uploads.limit(path):
+            return 413, _TOO_LONG
+        if len(scope["query_string"]) > MOST_QUERY:
             return 413, _TOO_LONG
         if kind.startswith("multipart") and "charset" in kind.lower():  # some take minutes to decode
             return 415, _ODD
-        if visitor is not None and self._open[visitor] >= self._limits.connections:
+        if not connected:
             return 429, _TOO_MANY
-        if not _FREE.match(path) and not self._requests.take(visitor):
+        if not self._free.match(path) and not self._rate_limiter.use(Rate.REQUESTS, visitor):
             return 429, _TOO_MANY
-        if kept and not self._uploads.has(visitor, int(length)):
+        if path in self._uploads and not self._rate_limiter.allows(Rate.UPLOADS, visitor, int(length)):
             return 429, _TOO_MUCH
-        if kept and self._storage.is_full():
+        if path in self._uploads and self._storage.is_full():
             return 507, _FULL
         return None
 
 
-class Chores:
-    """What is done for visitors beside painting: two things at once, and the others wait.
+class FormLimits:
+    """ASGI middleware: a form has at most MOST_FILES files and short fields.
 
-    Each takes a processor for up to some seconds, and up to half a gigabyte.
+    One that has more ends with starlette's MultiPartException, as a form that can't be read does. The app's
+    own parser would have opened all the files by then, or hold the whole field in memory.
     """
 
-    AT_ONCE = 2
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
-    def __init__(self, most: int) -> None:
-        """Of one visitor, `most` are done or wait."""
-        self._most = most
-        self._threads = ThreadPoolExecutor(self.AT_ONCE)  # a cancelled chore keeps its thread to its end
-        self._asked: Counter[str | None] = Counter()
-
-    async def do(self, request: gr.Request, work: Callable[..., Any], *arguments: Any) -> Any:
-        """What `work` returns, in a thread. Raises gr.Error for a visitor who asks for too many of them."""
-        visitor = address(request)
-        if visitor is not None and self._asked[visitor] >= self._most:
-            raise gr.Error("Please wait until what you asked for before is done.", print_exception=False)
-        self._asked[visitor] += 1
-        try:
-            return await self.do_admitted(work, *arguments)
-        finally:
-            self._asked[visitor] -= 1
-            if not self._asked[visitor]:
-                del self._asked[visitor]
-
-    async def do_admitted(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """The same, for a run or a study, whose number is limited elsewhere."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, partial(work, *arguments, **named))
-
-
-async def stop_unread(request: gr.Request, ended: Callable[[], bool], stop: Callable[[], None]) -> None:
-    """Call `stop` once nobody reads what the visitor is sent, unless it has `ended` before.
-
-    By itself Gradio only leaves a generator where it is, and lets all else run to its end.
-    """
-    assert request.request is not None
-    queue, session = request.request.app.get_blocks()._queue, request.session_hash
-    read = time.monotonic()
-    while not ended():
-        await asyncio.sleep(0.2)
-        messages = queue.pending_messages_per_session.get(session)
-        if messages is None or messages.empty():
-            read = time.monotonic()
-        events = (event for job in queue.active_jobs for event in job or ())
-        alive = any(event.alive for event in events if event.session_hash == session)
-        if not alive or time.monotonic() > read + UNREAD_SECONDS:
-            stop()
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does; it gets to read no more of a form than it may have."""
+        kind = Headers(scope=scope).get("content-type", "") if scope["type"] == "http" else ""
+        if not kind.startswith("multipart"):
+            await self._app(scope, receive, send)
             return
+        boundary = parse_options_header(kind)[1].get(b"boundary")
+        counter = _FormCounter(boundary) if boundary else None
+
+        async def receive_counted() -> Message:
+            message = await receive()
+            if counter:
+                counter.count(message.get("body", b""))
+            return message
+
+        await self._app(scope, receive_counted, send)
+
+
+class _FormCounter:
+    """Reads a form along with the app, and counts its files and the bytes of its fields."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._files, self._field, self._is_file = 0, 0, False
+        self._name, self._value = b"", b""
+        self._parser: MultipartParser | None = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._add_name,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_part_data": self._add_data,
+            },
+        )
+
+    def count(self, data: bytes) -> None:
+        if self._parser is None:
+            return
+        try:
+            self._parser.write(data)
+        except MultipartParseError:
+            self._parser = None  # the app's parser is the same, and says so
+
+    def _begin_part(self) -> None:
+        self._field, self._is_file = 0, False
+
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._is_file = b"filename" in parse_options_header(self._value)[1]
+            self._files += self._is_file
+            if self._files > MOST_FILES:
+                raise MultiPartException(_TOO_MANY_PARTS)
+        self._name, self._value = b"", b""
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if not self._is_file:
+            self._field += end - start
+            if self._field > MOST_FIELD:
+                raise MultiPartException(_TOO_MANY_PARTS)
+
+
+class SessionNames:
+    """ASGI middleware: a session is named as browsers name it, since the name is kept in many places."""
+
+    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
+        self._app, self._uploads = app, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as the app does, or with 422 where the body's "session_hash" is no such name."""
+        if scope["type"] != "http" or scope["method"] != "POST" or path_of(scope) in self._uploads:
+            await self._app(scope, receive, send)
+            return
+        body = b""
+        while (message := await receive())["type"] == "http.request":  # of MOST_BYTES at most
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                break
+        if not _named_well(body):
+            await JSONResponse({"error": UNREADABLE}, 422)(scope, receive, send)
+            return
+        if message["type"] == "http.request":
+            message["body"] = body
+        messages = [message]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._app(scope, replay, send)
+
+
+def _named_well(body: bytes) -> bool:
+    """Whether the session in a JSON body, if there is one, is letters, digits, _ and -."""
+    try:
+        session = json.loads(body)["session_hash"]
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return True  # there is none; what else may be wrong, the app says
+    return session is None or (isinstance(session, str) and re.fullmatch(r"[\w-]{1,64}", session) is not None)

@@ -7,52 +7,53 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
-from typing import Any
 
-import gradio as gr
-from gradio.data_classes import FileData
+from nst.serving.rate_limit import MEGABYTE
 
 LEAST_BYTES = 8192  # that a file takes, with its folder
 
 
 class Storage:
-    """The folder that Gradio serves from, where nothing of a visitor's stays longer than `kept` seconds.
+    """Keep the folder that files are served from within bounds.
 
-    Where there are more than `most` megabytes, the oldest goes sooner.
+    Args:
+        folder: the folder; uploads lie in it, and the files of runs in its folder "runs".
+        kept: seconds after which no file of a visitor's is left.
+        most: megabytes; where there are more, the oldest files go sooner.
     """
 
     def __init__(self, folder: Path, kept: int, most: int) -> None:
         self._folder = folder
         self._runs = folder / "runs"
-        self._most = most * 1_000_000
-        self._every = min(max(kept // 10, 1), 60)
-        self._age = kept - self._every
+        self._most = most * MEGABYTE
+        self._interval = min(max(kept // 10, 1), 60)  # seconds
+        self._age = kept - self._interval
         self.held = 0  # bytes, as far as they are known
 
     def new_folder(self) -> Path:
-        """A new folder for one run's files; whoever knows its name may see them."""
+        """Make a folder for one run's files; only those who know its name can see them."""
         folder = self._runs / secrets.token_hex(16)
         folder.mkdir(parents=True)
         return folder
 
-    def folder(self, name: str) -> Path | None:
-        """The new_folder() of that name, which may be anything, where it is still there."""
+    def find_folder(self, name: str) -> Path | None:
+        """Find a folder of `new_folder` by its name, which may be anything; None where it is gone."""
         folder = self._runs / name if re.fullmatch("[0-9a-f]{32}", name) else None
         return folder if folder and folder.is_dir() else None
 
     def is_full(self) -> bool:
-        """Whether there is more than may be, until the next time it is cleared."""
+        """Say whether there is more than may be; that changes when it is cleared next."""
         return self.held >= self._most
 
-    def clear(self, page: gr.Blocks) -> None:
-        """Delete what nobody has touched for long enough, and the oldest of what is too much.
+    def clear(self, permanent: Collection[Path] = ()) -> None:
+        """Delete files that nobody has touched for long enough, and the oldest where there are too many.
 
-        What is of `page` itself stays.
+        Args:
+            permanent: files of the page itself, which stay.
         """
-        kept = [Path(file) for block in page.blocks.values() for file in block.keep_in_cache]
-        entries, own = {*self._entries()}, {folder for file in kept for folder in file.parents}
+        entries, own = {*self._entries()}, {folder for file in permanent for folder in file.parents}
         size, now = sum(map(_size, entries & own)), time.time()
         for entry in sorted(entries - own, key=_newest, reverse=True):
             size += (more := _size(entry))
@@ -60,49 +61,30 @@ class Storage:
                 _delete(entry)
                 size -= more
         self.held = size
-        for files in page.temp_file_sets:  # which Gradio would keep in mind for ever
-            files -= {file for file in tuple(files) if not Path(file).exists()}
 
     def _entries(self) -> Iterator[Path]:
-        """Uploads, in folders that Gradio names by a hash; runs' folders; files of what came to nothing."""
+        """Uploads, in folders named by a hash; folders of runs; files of uploads that broke off."""
         yield from self._folder.glob("[0-9a-f]" * 64)
         yield from (path for path in self._folder.glob("*") if path.is_file())
         yield from self._runs.glob("*")
 
-    def lifespan(self, page: gr.Blocks) -> Callable[[Any], contextlib.AbstractAsyncContextManager[None]]:
-        """Keep it clear for as long as the server of `page` lives: an ASGI lifespan."""
-
-        @contextlib.asynccontextmanager
-        async def clearing(app: Any) -> AsyncIterator[None]:
-            task = asyncio.create_task(self._keep_clear(page))
+    @contextlib.asynccontextmanager
+    async def clearing(self, permanent: Collection[Path]) -> AsyncIterator[None]:
+        """Clear the folder at regular intervals for as long as the context is open."""
+        task = asyncio.create_task(self._keep_clear(permanent))
+        try:
             yield
+        finally:
             task.cancel()
 
-        return clearing
-
-    async def _keep_clear(self, page: gr.Blocks) -> None:
+    async def _keep_clear(self, permanent: Collection[Path]) -> None:
         while True:
-            await asyncio.sleep(self._every)
-            await asyncio.to_thread(self.clear, page)
-
-
-def uploaded(file: Any, role: str) -> Path:
-    """Where an uploaded file lies. Gradio has checked that it was uploaded, if it is marked as a file."""
-    if file is None:
-        raise gr.Error(f"Please add a {role} first.", print_exception=False)
-    try:
-        path = Path(FileData.model_validate(file, context={"validate_meta": True}).path)
-    except ValueError as error:
-        sentence = f"Please send the {role} as a file (with gradio_client: handle_file)."
-        raise gr.Error(sentence, print_exception=False) from error
-    if not path.exists():
-        sentence = f"The {role} is no longer kept: please add it again."
-        raise gr.Error(sentence, print_exception=False)
-    return path
+            await asyncio.sleep(self._interval)
+            await asyncio.to_thread(self.clear, permanent)
 
 
 def _files(entry: Path) -> Iterator[os.stat_result]:
-    """Of each file in a folder, or of the file that it is; without those that are deleted meanwhile."""
+    """Every file in a folder, or the file itself, without those that are being deleted."""
     for path in (entry, *entry.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             if path.is_file():
