@@ -77,8 +77,3 @@ def check_destination(path: Path, endings: Sequence[str]) -> None:
             path.resolve().unlink()  # the file that a link points to, and not the link
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}.", 2) from error
-
-
-def escape(text: str) -> str:
-    """Escape what cannot be written as UTF-8, which the name of a file need not be."""
-    return text.encode(errors="backslashreplace").decode()

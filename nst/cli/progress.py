@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from nst.cli.command import escape
 from nst.config import TransferConfig
-from nst.engine.pyramid import seconds_left
 from nst.engine.stylize import Progress
-from nst.runs.record import has_levelled_off
+from nst.runs.record import has_levelled_off, printable
 from nst.runs.recorder import Recorder
 from nst.study.execute import Outcome
 from nst.study.plan import Plan
@@ -33,7 +31,7 @@ def show_steps(steps: Iterator[Progress], config: TransferConfig, recorder: Reco
     look = {"bar_format": "{bar}| {n_fmt}/{total_fmt}{postfix}", "dynamic_ncols": True, "leave": False}
     with tqdm(total=total, miniters=1, disable=None, **look) as bar:
         for progress in steps:
-            losses, left = progress.losses, tqdm.format_interval(seconds_left(progress))
+            losses, left = progress.losses, tqdm.format_interval(progress.seconds_left)
             state = (
                 f"{progress.size} px, {left} left, content {losses.content:.3g}, "
                 f"style {losses.style:.3g}, total {losses.total:.3g}"
@@ -70,7 +68,7 @@ def show_outcomes(outcomes: Iterator[Outcome], plan: Plan) -> tuple[int, int]:
             left = tqdm.format_interval(seconds * cost_left / cost_spent) if cost_spent else "?"
             bar.set_postfix_str(f"{left} left", refresh=False)
             bar.update()
-            title = escape(plan.title(outcome.run))
+            title = printable(plan.title(outcome.run))
             if outcome.reason:
                 bar.write(f"{title} failed: {outcome.reason}", file=sys.stderr)
             elif bar.disable and outcome.new:

@@ -5,12 +5,13 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 
-from nst.cli.command import CommandError, CtrlC, escape
+from nst.cli.command import CommandError, CtrlC
 from nst.cli.parser import given_settings
 from nst.cli.progress import show_outcomes
 from nst.config import AXES, DEFAULT_PRESET, PRESETS
 from nst.errors import ImageError, RunnerError
-from nst.runs.options import runner_from
+from nst.runs.ray_runner import runner_from
+from nst.runs.record import printable
 from nst.study.datasets import find_dataset
 from nst.study.execute import execute
 from nst.study.folder import StudyFolder
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         with folder.locked(), closing(runner_from(arguments)) as runner, ctrl_c:
             # 2. Make the runs that the folder lacks.
             if upgrade := folder.describe_upgrade(plan):
-                print(escape(upgrade), file=sys.stderr)
+                print(printable(upgrade), file=sys.stderr)
             outcomes = execute(plan, folder, runner, stop=ctrl_c.pressed)
             made, failed = show_outcomes(outcomes, plan)
 
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise CommandError(f"Stopped: {so_far}. The same command goes on from there.", 130)
     if failed:
         raise CommandError(f"{failed} of {len(plan)} runs failed: {page} says why.", 1)
-    print(escape(f"Wrote {page}: {len(plan)} runs."))
+    print(printable(f"Wrote {page}: {len(plan)} runs."))
 
 
 def _read_plan(arguments: argparse.Namespace) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from tqdm import tqdm
 
-from nst.cli.command import CommandError, CtrlC, check_destination, escape
+from nst.cli.command import CommandError, CtrlC, check_destination
 from nst.cli.parser import given_settings
 from nst.cli.progress import show_steps
 from nst.config import DEFAULT_PRESET, PRESETS, TransferConfig
@@ -22,7 +22,7 @@ from nst.errors import ImageError, RecordError, TransferError
 from nst.formats import ANIMATION_ENDINGS, SAVED_ENDINGS
 from nst.runs.animation import save_animation
 from nst.runs.job import Job, read_inputs
-from nst.runs.record import restored_config, save_losses, save_record
+from nst.runs.record import printable, restored_config, save_losses, save_record
 from nst.runs.recorder import Recorder
 
 
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     ctrl_c = CtrlC()
     backbone = load_backbone(config.backbone)
     steps = stylize(**job.tensors(), config=config, backbone=backbone, stop=ctrl_c.pressed)
-    recorder = Recorder(config) if arguments.animation else Recorder(config, snapshots=0)
+    recorder = Recorder(config) if arguments.animation else Recorder(config, most_moments=0)
     with ctrl_c:
         try:
             for _ in show_steps(recorder.follow(steps, ctrl_c.pressed), config, recorder):
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise KeyboardInterrupt
 
         # 3. Save.
-        picture = blend(recorder.picture, job.photo(), config.strength)
+        picture = blend(recorder.progress.image, job.photo(), config.strength)
         _save(arguments, picture, recorder.record(job, backbone), _frames(job, recorder))
 
     # 4. Say how it ended.
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     *others, last = map(str, destinations)
     written = f"{', '.join(others)} and {last}" if others else last
     took = tqdm.format_interval(progress.seconds)
-    print(escape(f"Wrote {written}: {width} x {height} pixels, {len(recorder.history)} steps in {took}."))
+    print(printable(f"Wrote {written}: {width} x {height} pixels, {len(recorder.history)} steps in {took}."))
 
 
 def _read_config(arguments: argparse.Namespace) -> TransferConfig:

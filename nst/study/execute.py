@@ -90,11 +90,11 @@ def execute(
                 read=read,
             )
             recorder = make_run(job, ending)
-            if ending() or recorder.ended == "stopped":
+            if ending() or recorder.progress is None or recorder.ended == "stopped":
                 return None
             if recorder.ended != "finished":
                 raise recorder.failure or StudyError(f"The run ended early ({recorder.ended}).")
-            picture = blend(recorder.picture, job.photo(), planned.config.strength)
+            picture = blend(recorder.progress.image, job.photo(), planned.config.strength)
             quality = runner.evaluate(picture, job)
         except (ImageError, TransferError, LostRunError, StudyError, MemoryError, tf.errors.OpError) as error:
             reason = _failure_reason(error)

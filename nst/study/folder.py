@@ -20,7 +20,7 @@ from nst import __version__
 from nst.engine.images import save_image
 from nst.engine.vgg import resolve_precision
 from nst.engine.weights import load_backbone
-from nst.errors import StudyError
+from nst.errors import ImageError, StudyError
 from nst.runs.record import describe_image, save_record
 from nst.study.plan import Plan, StudyRun
 
@@ -165,7 +165,8 @@ class StudyFolder:
             return None
         records = (path for path in self.path.glob(f"runs/*/{_RECORD}") if path.parent.name not in ids)
         numbers = Counter(map(_read_version, records))
-        del numbers[__version__]
+        for ignored in (__version__, None):
+            del numbers[ignored]
         if not numbers:
             return None
         counts = " and ".join(
@@ -210,7 +211,7 @@ def _describe_image(path: Path) -> dict[str, str]:
     """Describe an image file, even one that cannot be opened: read_inputs() says why when its runs begin."""
     try:
         return describe_image(path)
-    except OSError:
+    except ImageError:
         return {"name": path.name, "sha256": f"not read: {path}"}
 
 
@@ -224,9 +225,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _read_version(record: Path) -> str:
-    """Read which version of nst made a run; "" where the record does not say, as before 1.0."""
+def _read_version(record: Path) -> str | None:
+    """Read which version of nst made a run: "" where its record does not say, None where it is damaged."""
     try:
-        return str(json.loads(record.read_text(encoding="utf-8"))["versions"]["nst"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+        return str(json.loads(record.read_text(encoding="utf-8"))["versions"].get("nst", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

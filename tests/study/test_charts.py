@@ -9,6 +9,8 @@ import pytest
 
 from nst.study.charts import COLORS, loss_chart, palette, trade_off_chart
 
+pytestmark = pytest.mark.quick
+
 
 def history(*levels: tuple[int, int], first_step: int = 1) -> list[dict[str, float]]:
     """Rows of a made-up run: levels of (size, steps), content rising, style falling."""

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from nst.engine.images import load_image, to_uint8
-from nst.study.datasets import BUNDLED, CatalogError, load_datasets, made_beforehand
+from nst.errors import DatasetError
+from nst.study.datasets import BUNDLED, find_dataset, load_datasets, premade
+
+pytestmark = pytest.mark.quick
 
 PHOTO = BUNDLED / "content" / "chenonceau.jpg"
 PAINTING = BUNDLED / "style" / "munch-the-scream.jpg"
@@ -21,7 +24,7 @@ def _no_other_examples(monkeypatch):
 
 def refusal(folder: Path) -> str:
     """The sentence that a person reads, without the folder's own path."""
-    with pytest.raises(CatalogError) as caught:
+    with pytest.raises(DatasetError) as caught:
         load_datasets(folder)
     sentence = str(caught.value).replace(str(folder.resolve()), "FOLDER")
     assert re.fullmatch(r"Please [^\n]+[^.\s]\.", sentence)
@@ -125,6 +128,17 @@ def test_a_folder_without_images_of_both_kinds_is_refused(folder, tmp_path):
     assert refusal(PHOTO) == needs
 
 
+def test_a_dataset_is_found_by_its_name_or_its_folder(folder, tmp_path):
+    assert find_dataset("large").name == "large"
+    dataset = find_dataset(str(folder))
+    assert [example.title for example in dataset.contents] == ["b", "my house"]
+    with pytest.raises(DatasetError, match=r"Please name a dataset \(small, large\) or a folder"):
+        find_dataset("nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="at least one image each"):
+        find_dataset(str(tmp_path / "empty"))
+
+
 # A folder with a datasets.json
 
 
@@ -215,15 +229,15 @@ def test_an_image_that_is_listed_but_missing_is_named(folder):
     assert refusal(folder) == "Please add FOLDER/content/b.jpg, which FOLDER/datasets.json lists."
 
 
-# What was made beforehand
+# Premade pictures
 
 
-def test_a_pair_made_beforehand_is_found_with_its_record(folder):
+def test_a_premade_picture_is_found_with_its_record(folder):
     ((content, style), _) = load_datasets(folder)[0].pairs
-    assert made_beforehand(content, style) is None
+    assert premade(content, style) is None
     (folder / "results").mkdir()
     picture = folder.resolve() / "results" / "b--the-scream.jpg"
     picture.touch()
-    assert made_beforehand(content, style) is None
+    assert premade(content, style) is None
     picture.with_suffix(".json").touch()
-    assert made_beforehand(content, style) == (picture, picture.with_suffix(".json"))
+    assert premade(content, style) == (picture, picture.with_suffix(".json"))

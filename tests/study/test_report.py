@@ -1,0 +1,80 @@
+"""What a study is read by: the table, the page and the gallery. How the page looks is for tests/browser."""
+
+import csv
+import json
+import re
+
+from nst.study.datasets import find_dataset
+from nst.study.plan import Plan, grid
+from nst.study.report import write_gallery, write_report
+
+
+def test_the_table_has_a_row_for_each_run_and_says_what_failed(dataset, base, make, folder):
+    dataset.contents[0].path.write_bytes(b"no image")
+    plan = Plan(dataset, grid(base, {"style_weight": [10, 100]}))
+    make(plan, folder)
+    write_report(plan, folder)
+    with (folder.path / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    for row, run in zip(rows, plan, strict=True):
+        assert row["content_image"] == run.content.path.name
+        assert float(row["style_weight"]) == run.config.style_weight
+        failed = run.content is dataset.contents[0]
+        assert ("not a readable image" in row["failed"]) == failed
+        if not failed:
+            record = folder.record(row["id"])
+            assert float(row["total"]) == record["history"][-1]["total"]
+            assert float(row["edge_ssim"]) == record["measures"]["edge_ssim"]
+    failures = embedded((folder.path / "index.html").read_text(), "about")["failures"]
+    assert len(failures) == 4
+    assert failures[0]["run"] == "berlin cathedral × hokusai great wave, β 10"
+
+
+def embedded(page, name):
+    """The value that the page's script has under that name."""
+    return json.loads(re.search(rf"const {name} = (.*?);\n\n?const ", page, re.DOTALL)[1])
+
+
+def test_the_page_holds_every_run_and_asks_for_nothing(dataset, base, make, folder):
+    hostile = dataset.contents[0].path
+    hostile.rename(hostile.with_name("</script><script>alert(1)</script>{{ 7 * 7 }}.png".replace("/", "∕")))
+    folder_of_images = hostile.parents[1].rename(hostile.parents[2] / "<b>views & 'more'")
+    plan = Plan(find_dataset(str(folder_of_images)), grid(base, {"style_weight": [10, 100]}))
+    make(plan, folder)
+    write_report(plan, folder)
+    page = (folder.path / "index.html").read_text()
+    runs, about = embedded(page, "runs"), embedded(page, "about")
+    assert [run["id"] for run in runs] == [folder.run_id(run) for run in plan]
+    assert [(run["row"], run["column"]) for run in runs] == [plan.place(run) for run in plan]
+    assert all(run["picture"].startswith("data:image/webp;base64,") for run in runs)
+    assert runs[0]["curve"][0] == [1, 2]
+    assert len(about["tradeOff"]["data"]) == 4
+    assert sorted(about["tradeOff"]["data"][0]["text"]) == ["β 10", "β 100"]
+    titles = about["rows"][0]["title"] + about["rows"][1]["title"]
+    assert "alert(1)" in titles
+    assert "{{ 7 * 7 }}" in titles
+    assert "<script>alert" not in page
+    assert "<title>Study: &lt;b&gt;views &amp; &#39;more&#39;</title>" in page
+    own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", own.split("<body>")[1])
+
+
+def test_a_study_of_one_weight_has_no_trade_off(dataset, base, folder):
+    plan = Plan(dataset, grid(base, {"seed": [0, 1]}))
+    folder.path.mkdir()
+    write_report(plan, folder)
+    page = (folder.path / "index.html").read_text()
+    assert embedded(page, "runs") == []
+    assert embedded(page, "about")["tradeOff"] is None
+
+
+def test_the_gallery_has_the_picture_and_the_record_of_each_pair(made, tmp_path):
+    plan, folder, _ = made
+    plan = Plan(plan.dataset, plan.configs[:1])
+    write_gallery(plan, folder, tmp_path / "results")
+    written = sorted(path.name for path in (tmp_path / "results").iterdir())
+    assert written == sorted(f"{run.name}{ending}" for run in plan for ending in (".jpg", ".json"))
+    first = next(iter(plan))
+    record = json.loads((tmp_path / "results" / f"{first.name}.json").read_text())
+    assert record == folder.record(folder.run_id(first))
