@@ -36,8 +36,12 @@ class WeightsError(UserError, RuntimeError):
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}; {remedy}.")
+        super().__init__(problem, remedy)  # both, so that it can be pickled
         self.problem = problem
+
+    def __str__(self) -> str:
+        problem, remedy = self.args
+        return f"{problem}; {remedy}."
 
 
 class TransferError(UserError, RuntimeError):

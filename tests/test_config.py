@@ -6,9 +6,8 @@ from itertools import combinations
 import pytest
 import tensorflow as tf
 
-from nst.config import TransferConfig
+from nst.config import PRESETS, TransferConfig
 from nst.engine.stylize import stylize
-from nst.presets import PRESETS
 
 
 def test_there_are_a_few_and_the_first_is_the_default():

@@ -7,6 +7,7 @@ waits, it is an array of 8-bit pixels (H, W, 3), as it was decoded.
 import io
 import struct
 import warnings
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -97,7 +98,7 @@ def thumbnail(path: Path | str, long_side: int) -> Pixels:
     return decode_image(path, long_side=long_side, enlarge=False)
 
 
-def open_image(path: Path | str) -> BinaryIO:
+def open_image(path: Path | str) -> BufferedReader:
     """Open an image file for reading.
 
     Raises:

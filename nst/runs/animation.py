@@ -1,4 +1,4 @@
-"""Pictures of a run, one after the other, as an animation."""
+"""The pictures of a run as an animation."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -10,24 +10,30 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from nst.engine.images import SRGB_PROFILE, ImageError, check_quality
+from nst.engine.images import SRGB_PROFILE, Pixels, check_quality
+from nst.errors import ImageError
+from nst.formats import ANIMATION_ENDINGS
 
-ANIMATION_ENDINGS = (".webp", ".mp4")
 HOLD = 2.0  # seconds that the last frame is shown
 
-_MOST_A_SECOND = 30  # frames
-_FEWEST_A_SECOND = 12  # in a video, which repeats its frames, because some players stumble over slow ones
+_MAX_RATE = 30  # frames a second
+_MIN_VIDEO_RATE = 12  # some players stumble over slower videos, so frames are repeated
 
 
 def save_animation(
-    frames: Sequence[np.ndarray], path: Path | str, *, quality: int = 80, seconds: float = 6.0
+    frames: Sequence[Pixels], path: Path | str, *, quality: int = 80, seconds: float = 6.0
 ) -> None:
-    """Write 8-bit sRGB frames (H, W, 3) of any sizes, all at the size of the last one.
+    """Write an animation in which every frame has the size of the last one, which is held for two seconds.
 
-    The last is held for two seconds, after `seconds` of the others, each shown equally long; of over 30 a
-    second, some are left out, evenly. The path's ending names the format: an animated WebP, which repeats
-    for ever, or H.264 in MP4, where an odd side gets one pixel more. `quality` is from 1 to 100. Raises
-    ImageError.
+    Args:
+        frames: uint8 (H, W, 3), sRGB, of any sizes. Of over 30 a second, some are left out, evenly.
+        path: ends with .webp for an animated WebP, which repeats for ever, or with .mp4 for H.264, where an
+            odd side gets one pixel more.
+        quality: from 1 to 100.
+        seconds: the time of all frames but the last, each shown equally long.
+
+    Raises:
+        ImageError: there are no frames, the ending or the quality is unknown, or the file cannot be written.
     """
     ending = Path(path).suffix.lower()
     if ending not in ANIMATION_ENDINGS:
@@ -38,18 +44,18 @@ def save_animation(
     if not frames:
         raise ImageError("There is nothing to animate: please let the run take a step first.")
     height, width, _ = frames[-1].shape
-    count = min(len(frames), 1 + int(_MOST_A_SECOND * seconds))
-    chosen = np.linspace(len(frames) - 1, 0, count).round().astype(int)[::-1]  # the last one in any case
+    count = min(len(frames), 1 + int(_MAX_RATE * seconds))
+    chosen = np.linspace(len(frames) - 1, 0, count).round().astype(int)[::-1]  # always the last
     save = {".webp": _save_webp, ".mp4": _save_mp4}[ending]
     try:
-        save([_resized(frames[index], width, height) for index in chosen], Path(path), quality, seconds)
+        save([_to_picture(frames[index], width, height) for index in chosen], Path(path), quality, seconds)
     except OSError as error:
         raise ImageError(
             "The animation cannot be saved: check that the folder exists and is writable."
         ) from error
 
 
-def _resized(frame: np.ndarray, width: int, height: int) -> Image.Image:
+def _to_picture(frame: Pixels, width: int, height: int) -> Image.Image:
     picture = Image.fromarray(frame)
     if picture.size == (width, height):
         return picture
@@ -72,19 +78,19 @@ def _save_webp(pictures: list[Image.Image], path: Path, quality: int, seconds: f
 
 def _save_mp4(pictures: list[Image.Image], path: Path, quality: int, seconds: float) -> None:
     steps = len(pictures) - 1
-    repeats = ceil(_FEWEST_A_SECOND * seconds / steps) if steps else 1
-    rate = Fraction(steps * repeats / seconds if steps else _FEWEST_A_SECOND).limit_denominator(1000)
-    # An absolute path, because FFmpeg takes what stands before a colon for a protocol.
+    repeats = ceil(_MIN_VIDEO_RATE * seconds / steps) if steps else 1
+    rate = Fraction(steps * repeats / seconds if steps else _MIN_VIDEO_RATE).limit_denominator(1000)
+    # An absolute path, because FFmpeg takes the text before a colon for a protocol.
     with av.open(path.absolute(), "w", format="mp4", options={"movflags": "faststart"}) as file:
         stream = file.add_stream("libx264", rate=rate, options={"crf": str(51 - round(0.41 * quality))})
         stream.width, stream.height = (side + side % 2 for side in pictures[0].size)
         stream.pix_fmt = "yuv420p"
-        context = stream.codec_context  # whose tags keep players from guessing the colours
+        context = stream.codec_context  # its tags keep players from guessing the colours
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.IEC61966_2_1
         ticks = 0
         for number, picture in enumerate(pictures):
-            frame = _video_frame(picture)
+            frame = _to_video_frame(picture)
             for _ in range(repeats if number < steps else round(HOLD * rate)):
                 frame.pts = ticks
                 file.mux(stream.encode(frame))
@@ -92,7 +98,7 @@ def _save_mp4(pictures: list[Image.Image], path: Path, quality: int, seconds: fl
         file.mux(stream.encode())
 
 
-def _video_frame(picture: Image.Image) -> av.VideoFrame:
+def _to_video_frame(picture: Image.Image) -> av.VideoFrame:
     to_even = ((0, picture.height % 2), (0, picture.width % 2), (0, 0))
     pixels = np.pad(np.asarray(picture), to_even, mode="edge")
     frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")

@@ -1,4 +1,4 @@
-"""The record of a run: its config, what it ran on, and its history, one row a step."""
+"""The record of a run: its config, what it ran on, and its history, one row for each step."""
 
 import csv
 import dataclasses
@@ -10,21 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nst.config import ConfigError, TransferConfig
-from nst.engine.images import read_metadata
+from nst import __version__
+from nst.config import SETTINGS, TransferConfig
+from nst.engine.images import open_image, read_metadata
 from nst.engine.stylize import Progress
 from nst.engine.vgg import Backbone, resolve_precision
+from nst.errors import ConfigError, RecordError
 
 FLAT_STEPS = 10
 FLAT_FALL = 0.01
 
 
-class RecordError(ValueError):
-    """A picture's record cannot be used; one plain sentence tells the person at the screen why."""
-
-
 def history_row(progress: Progress) -> dict[str, float]:
-    """What is kept of one step: all but its picture."""
+    """Return what the history keeps of one step: all but its picture."""
     return {
         "step": progress.step,
         "level": progress.level,
@@ -35,10 +33,12 @@ def history_row(progress: Progress) -> dict[str, float]:
     }
 
 
-def levelled_off(history: Sequence[dict[str, float]]) -> bool:
-    """Whether, over the last 10 steps of the present level, the total loss fell by less than 1 %.
+def has_levelled_off(history: Sequence[dict[str, float]]) -> bool:
+    """Check whether the total loss fell by less than 1 % over the last 10 steps of the present level.
 
-    `history` has the rows of history_row(); with fewer than 11 of the present level, it is too early to tell.
+    Args:
+        history: the rows of `history_row` so far. With fewer than 11 of the present level, it is too early to
+            tell, and the answer is no.
     """
     recent = history[-1 - FLAT_STEPS :]
     if len(recent) <= FLAT_STEPS or recent[0]["level"] != recent[-1]["level"]:
@@ -46,10 +46,23 @@ def levelled_off(history: Sequence[dict[str, float]]) -> bool:
     return recent[-1]["total"] > (1 - FLAT_FALL) * recent[0]["total"]
 
 
-def image_entry(path: Path | str) -> dict[str, str]:
-    """What a record says of an image file: its name, and the SHA-256 of what is in it."""
-    with Path(path).open("rb") as file:
-        return {"name": Path(path).name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+def describe_image(path: Path | str) -> dict[str, str]:
+    """Describe an image file for a record, without decoding it.
+
+    Returns:
+        Its "name", and the "sha256" of its bytes.
+
+    Raises:
+        ImageError: the file cannot be opened.
+    """
+    with open_image(path) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": printable(Path(path).name), "sha256": digest}
+
+
+def printable(text: str) -> str:
+    """Escape what is not UTF-8 in the name of a file, which may be any bytes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def run_record(
@@ -58,18 +71,25 @@ def run_record(
     history: Sequence[dict[str, float]],
     ended: str,
     images: Mapping[str, Any],
+    attempts: int = 1,
 ) -> dict[str, Any]:
-    """A run in plain values for JSON.
+    """Describe a run in plain values for JSON.
 
-    `ended` says how: "finished", "stopped" or why else it ended. `images` has an image_entry() for "content"
-    and, where there is one, "mask" and "start", and a list of them for "styles".
+    Args:
+        config: of the run.
+        backbone: the network that was used.
+        history: a row of `history_row` for each step.
+        ended: "finished", "stopped", "out of time" or "failed".
+        images: as in `Job`.
+        attempts: more than one where its worker was lost; only then the record says so.
     """
-    return {
+    record = {
         "config": dataclasses.asdict(config),
         "images": images,
         "backbone": {"name": backbone.name, "note": backbone.note},
         "precision": resolve_precision(config.precision),
         "versions": {
+            "nst": __version__,
             "python": platform.python_version(),
             **{package: version(package) for package in ("tensorflow", "numpy", "pillow")},
         },
@@ -78,21 +98,30 @@ def run_record(
         "seconds": history[-1]["seconds"] if history else 0.0,
         "history": list(history),
     }
+    return record | {"attempts": attempts} if attempts > 1 else record
 
 
 def save_record(record: dict[str, Any], path: Path | str) -> None:
-    """Write a run record as JSON with one line a step."""
+    """Write a run record as JSON, with one line for each step.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     head = json.dumps({**record, "history": []}, indent=2, ensure_ascii=False)
     rows = ",\n".join("    " + json.dumps(row) for row in record["history"])
     Path(path).write_text(
         head.replace('"history": []', f'"history": [\n{rows}\n  ]') + "\n",
         encoding="utf-8",
-        errors="backslashreplace",  # the name of a file need not be UTF-8
+        errors="backslashreplace",  # the name of a file may be any bytes
     )
 
 
 def save_losses(history: Sequence[dict[str, float]], path: Path | str) -> None:
-    """Write the rows of history_row() as CSV under their names; of a run without a step, an empty file."""
+    """Write the rows of a history as CSV, under their names. A run without a step makes an empty file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerows(row.keys() for row in history[:1])
@@ -100,10 +129,16 @@ def save_losses(history: Sequence[dict[str, float]], path: Path | str) -> None:
 
 
 def restored_config(source: Path | str | BinaryIO) -> TransferConfig:
-    """The config of the run whose record, as JSON, save_image() was given with its picture.
+    """Read the config of the run that made a picture, from the record in the file.
 
-    Settings that it lacks, since an earlier version wrote it, have their defaults. Raises RecordError, and
-    ImageError for a file that is no readable image.
+    Settings that the record lacks, because an earlier version wrote it, get their defaults.
+
+    Args:
+        source: a PNG or TIFF file that was saved with its record, or its path.
+
+    Raises:
+        RecordError: there is no record, or it cannot be used.
+        ImageError: the file is no readable image.
     """
     text = read_metadata(source)
     if text is None:
@@ -119,7 +154,7 @@ def restored_config(source: Path | str | BinaryIO) -> TransferConfig:
         raise RecordError(
             "The record in this picture has no settings: please use the file as it was first saved."
         )
-    unknown = settings.keys() - {setting.name for setting in dataclasses.fields(TransferConfig)}
+    unknown = settings.keys() - SETTINGS.keys()
     if unknown:
         name = min(unknown)
         plain = name.isascii() and name.isidentifier() and len(name) <= 40

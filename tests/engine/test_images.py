@@ -14,19 +14,19 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from nst.engine import images
+from nst.engine.color import match_colors
 from nst.engine.images import (
     MAX_METADATA,
     METADATA_KEYWORD,
-    ImageError,
     fitted_size,
     from_uint8,
     load_image,
-    match_colors,
     read_metadata,
     resize,
     save_image,
     to_uint8,
 )
+from nst.errors import ImageError
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:::PIL\.")  # pytest undoes the filter that the module sets
 

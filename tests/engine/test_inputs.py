@@ -8,11 +8,12 @@ import pytest
 import tensorflow as tf
 
 from nst.config import TransferConfig
-from nst.engine.images import fitted_size, from_uint8, load_image, match_colors, resize, to_uint8
-from nst.engine.inputs import scene_of
-from nst.engine.objective import Losses, Region
-from nst.engine.parameterization import in_grey, luminance
-from nst.engine.stylize import Progress, coarse_to_fine, objective_of, stylize
+from nst.engine.color import luminance, match_colors, to_grey
+from nst.engine.images import fitted_size, from_uint8, load_image, resize, to_uint8
+from nst.engine.inputs import prepare_inputs
+from nst.engine.objective import Losses, Region, build_objective
+from nst.engine.pyramid import coarse_to_fine
+from nst.engine.stylize import Progress, stylize
 from nst.study.datasets import BUNDLED as EXAMPLES
 
 HALF_A_LEVEL = 0.5 / 255
@@ -30,7 +31,7 @@ def exactly(**settings) -> TransferConfig:
 def losses_of(
     image: tf.Tensor, content: tf.Tensor, style: tf.Tensor, backbone, config: TransferConfig | None = None
 ) -> Losses:
-    with closing(objective_of(config or exactly(), backbone)) as objective:
+    with closing(build_objective(config or exactly(), backbone)) as objective:
         return objective.losses(image, objective.targets(content, Region([style])))
 
 
@@ -146,9 +147,9 @@ def test_the_losses_told_are_those_for_the_style_at_its_scale(
 
 @pytest.mark.parametrize("style_scale", [0.25, 0.3, 1, 2])
 def test_the_style_keeps_its_scale_at_every_level(photo, painting, style_scale):
-    scene = scene_of(photo, [painting], None, exactly(size=1000, style_scale=style_scale))
+    inputs = prepare_inputs(photo, [painting], None, exactly(size=1000, style_scale=style_scale))
     for level in coarse_to_fine(1000, 100):
-        here = scene.at(level.size)
+        here = inputs.resized(level.size)
         (style,) = here.regions[0].styles
         assert max(here.photo.shape) == level.size
         assert max(style.shape) == pytest.approx(style_scale * level.size, abs=1)
@@ -191,9 +192,9 @@ def test_in_luminance_only_the_lightness_is_painted(large_photo, painting, backb
 def test_in_luminance_the_losses_are_those_of_grey_pictures(paint, photo, painting, backbone):
     first, last = (paint(colors="luminance", iterations=iterations) for iterations in (1, 15))
     assert last.losses.style < 0.6 * first.losses.style
-    grey = in_grey(photo)
-    style = match_colors(in_grey(painting), grey)
-    np.testing.assert_allclose(losses_of(in_grey(last.image), grey, style, backbone), last.losses, rtol=0.01)
+    grey = to_grey(photo)
+    style = match_colors(to_grey(painting), grey)
+    np.testing.assert_allclose(losses_of(to_grey(last.image), grey, style, backbone), last.losses, rtol=0.01)
 
 
 def test_matched_colours_are_nearer_to_the_photos(paint, photo, painting):
@@ -212,13 +213,13 @@ def test_matched_colours_are_nearer_to_the_photos(paint, photo, painting):
 @pytest.mark.parametrize("kind", ["grey", "black", "flat", "white"])
 def test_photos_without_colours_paint(paint, photo, painting, kind, colors):
     shades = {"black": 0.0, "flat": 0.4, "white": 1.0}
-    content = in_grey(photo) if kind == "grey" else tf.fill(photo.shape, shades[kind])
-    for style in (painting, in_grey(painting), tf.fill(painting.shape, 0.7)):
+    content = to_grey(photo) if kind == "grey" else tf.fill(photo.shape, shades[kind])
+    for style in (painting, to_grey(painting), tf.fill(painting.shape, 0.7)):
         last = paint(content, style, colors=colors, iterations=3)
         assert np.isfinite(last.losses).all()
         assert np.isfinite(last.image).all()
         if colors == "luminance":
-            np.testing.assert_allclose(last.image, in_grey(last.image), atol=1e-5)
+            np.testing.assert_allclose(last.image, to_grey(last.image), atol=1e-5)
 
 
 # Masks that keep the photo

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nst.engine.graph import GraphCache
 from nst.engine.images import load_image, resize
-from nst.engine.objective import Computations, Objective, Region, gram_matrix, total_variation
+from nst.engine.losses import gram_matrix, total_variation
+from nst.engine.objective import Objective, Region
 from nst.study.datasets import BUNDLED as EXAMPLES
 
 CONTENT = ("block3_conv2", "block4_conv2")
@@ -202,7 +204,7 @@ def test_a_layer_may_serve_content_and_style(backbone, photo, painting, mixture)
 
 
 def test_in_bfloat16_losses_and_gradient_are_about_the_same(backbone, photo, painting, mixture):
-    exact, rounded = an_objective(backbone), an_objective(backbone.at("bfloat16"))
+    exact, rounded = an_objective(backbone), an_objective(backbone.in_precision("bfloat16"))
     losses, gradient = rounded(mixture, rounded.targets(photo, Region([painting])))
     expected_losses, expected_gradient = exact(mixture, exact.targets(photo, Region([painting])))
     np.testing.assert_allclose(losses, expected_losses, rtol=0.02)
@@ -277,9 +279,9 @@ def test_objectives_that_share_compute_a_styles_targets_once(backbone, photo, pa
     monkeypatch.setattr(
         Objective, "_grams", lambda *arguments: computed.append(arguments) or compute(*arguments)
     )
-    shared = Computations()
+    shared = GraphCache()
     alone = an_objective(backbone)
-    first, second = (an_objective(backbone, shared=shared, weights=(1.0, beta, 0.0)) for beta in (1.0, 5.0))
+    first, second = (an_objective(backbone, graphs=shared, weights=(1.0, beta, 0.0)) for beta in (1.0, 5.0))
     targets = [objective.targets(photo, Region([painting])) for objective in (alone, first, second)]
     assert len(computed) == 2
     assert len(shared._sessions) == 1
@@ -294,11 +296,11 @@ def test_objectives_that_share_compute_a_styles_targets_once(backbone, photo, pa
 
 
 def test_what_is_shared_begins_anew_after_many_sizes(backbone, photo, painting, monkeypatch):
-    monkeypatch.setattr(Computations, "MOST_SHAPES", 5)
-    monkeypatch.setattr(Computations, "MOST_GRAMS", 4)
-    shared = Computations()
+    monkeypatch.setattr(GraphCache, "MOST_SHAPES", 5)
+    monkeypatch.setattr(GraphCache, "MOST_GRAMS", 4)
+    shared = GraphCache()
     for side in range(32, 32 + shared.MOST_SHAPES + 1):
-        objective = an_objective(backbone, shared=shared)
+        objective = an_objective(backbone, graphs=shared)
         content = resize(photo, side, side)
         objective.targets(content, Region([content]))
         sessions = len(shared._sessions)

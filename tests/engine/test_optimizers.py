@@ -11,7 +11,8 @@ import scipy.optimize
 import tensorflow as tf
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from nst.engine.images import load_image, match_colors
+from nst.engine.color import match_colors
+from nst.engine.images import load_image
 from nst.engine.objective import Objective, Region
 from nst.engine.optimizers import LBFGS, Adam, NonFiniteError, Vector
 from nst.study.datasets import load_datasets

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from nst.engine.color import blend, luminance, to_grey
 from nst.engine.images import from_uint8, resize, to_uint8
-from nst.engine.parameterization import Canvas, blended, in_grey, luminance
+from nst.engine.parameterization import Parameterization
 
 HALF_A_LEVEL = 0.5 / 255
 
@@ -24,70 +25,77 @@ def mask(photo) -> tf.Tensor:
     return tf.constant(np.tile(ramp, (height, 1))[np.newaxis, ..., np.newaxis])
 
 
-def shown(canvas: Canvas, numbers: tf.Tensor) -> tf.Tensor:
-    return canvas.picture(canvas.image(numbers))
+def shown(parameterization: Parameterization, parameters: tf.Tensor) -> tf.Tensor:
+    return parameterization.picture(parameterization.image(parameters))
 
 
 def test_pixels_reach_black_and_white_and_pass_them_by_less_than_rounding_takes_back(photo):
-    canvas = Canvas(photo, None, keep_colors=False)
+    parameterization = Parameterization(photo, None, keep_colors=False)
     darkest, lightest = (
-        float(canvas.image(tf.fill((1, 1, 1, 3), far))[0, 0, 0, 0]) for far in (-100.0, 100.0)
+        float(parameterization.image(tf.fill((1, 1, 1, 3), far))[0, 0, 0, 0]) for far in (-100.0, 100.0)
     )
     assert -HALF_A_LEVEL < darkest <= 0
     assert 1 <= lightest < 1 + HALF_A_LEVEL
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    assert np.array_equal(to_uint8(shown(canvas, canvas.numbers_of(from_uint8(levels)))), levels)
-    beyond = canvas.numbers_of(tf.constant([[[[-0.3, 0.5, 1.3]]]]))
-    np.testing.assert_allclose(canvas.image(beyond)[0, 0, 0], (0, 0.5, 1), atol=HALF_A_LEVEL)
+    assert np.array_equal(
+        to_uint8(shown(parameterization, parameterization.parameters(from_uint8(levels)))), levels
+    )
+    beyond = parameterization.parameters(tf.constant([[[[-0.3, 0.5, 1.3]]]]))
+    np.testing.assert_allclose(parameterization.image(beyond)[0, 0, 0], (0, 0.5, 1), atol=HALF_A_LEVEL)
 
 
 @pytest.mark.parametrize("keep_colors", [False, True])
 def test_black_of_a_mask_keeps_the_photo_whatever_the_numbers(photo, other, mask, keep_colors):
-    canvas = Canvas(photo, mask, keep_colors=keep_colors)
-    numbers = canvas.numbers_of(other)
-    for wild in (numbers, numbers + 50, numbers - 50):
+    parameterization = Parameterization(photo, mask, keep_colors=keep_colors)
+    parameters = parameterization.parameters(other)
+    for wild in (parameters, parameters + 50, parameters - 50):
         assert np.array_equal(
-            to_uint8(shown(canvas, wild))[mask[0, ..., 0] == 0], to_uint8(photo)[mask[0, ..., 0] == 0]
+            to_uint8(shown(parameterization, wild))[mask[0, ..., 0] == 0],
+            to_uint8(photo)[mask[0, ..., 0] == 0],
         )
-    assert not np.array_equal(to_uint8(shown(canvas, numbers)), to_uint8(photo))
+    assert not np.array_equal(to_uint8(shown(parameterization, parameters)), to_uint8(photo))
 
 
 def test_grey_of_a_mask_is_in_between(photo, mask):
     for far, end in ((100.0, 1.0), (-100.0, 0.0)):
-        extreme = Canvas(photo, mask, keep_colors=False).image(tf.fill(photo.shape, far))
+        extreme = Parameterization(photo, mask, keep_colors=False).image(tf.fill(photo.shape, far))
         np.testing.assert_allclose(extreme, photo + mask * (end - photo), atol=HALF_A_LEVEL)
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
 def test_the_numbers_of_a_picture_give_it_back(photo, other, mask, with_mask):
     own_mask = mask if with_mask else None
-    canvas = Canvas(photo, own_mask, keep_colors=False)
+    parameterization = Parameterization(photo, own_mask, keep_colors=False)
     within = photo + mask * (other - photo) if with_mask else other
-    np.testing.assert_allclose(shown(canvas, canvas.numbers_of(within)), within, atol=HALF_A_LEVEL)
+    np.testing.assert_allclose(
+        shown(parameterization, parameterization.parameters(within)), within, atol=HALF_A_LEVEL
+    )
 
 
 def test_kept_colors_are_the_photos_to_rounding(photo, other):
-    canvas = Canvas(photo, None, keep_colors=True)
-    for numbers in (
-        canvas.numbers_of(other),
+    parameterization = Parameterization(photo, None, keep_colors=True)
+    for parameters in (
+        parameterization.parameters(other),
         tf.fill((*photo.shape[:3], 1), 100.0),
         tf.fill((*photo.shape[:3], 1), -9.0),
     ):
-        picture = shown(canvas, numbers)
+        picture = shown(parameterization, parameters)
         np.testing.assert_allclose(
             picture - luminance(picture), photo - luminance(photo), atol=2 * HALF_A_LEVEL
         )
-    read = canvas.image(canvas.numbers_of(other))
+    read = parameterization.image(parameterization.parameters(other))
     np.testing.assert_allclose(read, tf.repeat(read[..., :1], 3, axis=3))  # grey
-    near = np.abs(luminance(shown(canvas, canvas.numbers_of(other))) - luminance(other)).mean()
+    near = np.abs(
+        luminance(shown(parameterization, parameterization.parameters(other))) - luminance(other)
+    ).mean()
     assert near < 0.5 * np.abs(luminance(photo) - luminance(other)).mean()
 
 
 def test_a_grey_photo_with_kept_colors_has_the_whole_range(photo):
-    canvas = Canvas(in_grey(photo), None, keep_colors=True)
+    parameterization = Parameterization(to_grey(photo), None, keep_colors=True)
     for far, end in ((100.0, 1.0), (-100.0, 0.0)):
         np.testing.assert_allclose(
-            shown(canvas, tf.fill((*photo.shape[:3], 1), far)), tf.fill(photo.shape, end), atol=1e-5
+            shown(parameterization, tf.fill((*photo.shape[:3], 1), far)), tf.fill(photo.shape, end), atol=1e-5
         )
 
 
@@ -101,6 +109,6 @@ def test_luminance_has_the_weights_of_bt_601():
 def test_strength_lays_the_picture_over_the_photo(photo, other, strength):
     small = resize(photo, 24, 32)
     np.testing.assert_allclose(
-        blended(other, photo, strength), strength * other + (1 - strength) * photo, atol=1e-5
+        blend(other, photo, strength), strength * other + (1 - strength) * photo, atol=1e-5
     )
-    assert blended(small, photo, strength).shape == small.shape
+    assert blend(small, photo, strength).shape == small.shape

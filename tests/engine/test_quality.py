@@ -7,17 +7,17 @@ from PIL import Image, ImageFilter
 
 from nst.config import TransferConfig
 from nst.engine.images import from_uint8, to_uint8
-from nst.engine.inputs import scene_of
+from nst.engine.inputs import prepare_inputs
 from nst.engine.quality import (
     HELD_OUT_CONTENT,
     HELD_OUT_STYLE,
-    MEASURES,
+    QUALITY,
     clipped,
     color_distance,
     edge_ssim,
+    evaluate,
     held_out_losses,
     luminance_ssim,
-    measure,
 )
 from nst.engine.stylize import stylize
 
@@ -75,9 +75,11 @@ def test_colours_are_compared_whatever_the_size_and_place(photo):
 
 def test_a_painted_picture_is_nearer_to_the_painting_than_the_photo_is(photo, painting, painted, backbone):
     assert color_distance(painted, painting) < 0.7 * color_distance(photo, painting)
-    content, style = held_out_losses(painted, scene_of(photo, [painting], None, CONFIG), CONFIG, backbone)
+    content, style = held_out_losses(
+        painted, prepare_inputs(photo, [painting], None, CONFIG), CONFIG, backbone
+    )
     untouched_content, untouched_style = held_out_losses(
-        photo, scene_of(photo, [painting], None, CONFIG), CONFIG, backbone
+        photo, prepare_inputs(photo, [painting], None, CONFIG), CONFIG, backbone
     )
     assert style < 0.7 * untouched_style
     assert content > 0.05
@@ -87,7 +89,7 @@ def test_a_painted_picture_is_nearer_to_the_painting_than_the_photo_is(photo, pa
 def test_held_out_losses_leave_out_the_layers_that_were_optimised(photo, painting, painted, backbone):
     def losses(**layers):
         config = TransferConfig(size=64, precision="float32", **layers)
-        return held_out_losses(painted, scene_of(photo, [painting], None, config), config, backbone)
+        return held_out_losses(painted, prepare_inputs(photo, [painting], None, config), config, backbone)
 
     content, style = losses()
     assert losses(content_layers=HELD_OUT_CONTENT) == (None, pytest.approx(style))
@@ -105,8 +107,8 @@ def test_clipped_values_are_counted():
 
 
 def test_every_measure_is_there_and_says_what_it_is(photo, painting, painted, backbone):
-    found = measure(painted, photo, [painting], CONFIG, backbone)
-    assert found.keys() == MEASURES.keys()
+    found = evaluate(painted, photo, [painting], CONFIG, backbone)
+    assert found.keys() == QUALITY.keys()
     assert all(np.isfinite(value) for value in found.values())
-    assert found == measure(painted, photo, [painting], CONFIG, backbone)
+    assert found == evaluate(painted, photo, [painting], CONFIG, backbone)
     assert found["luminance_ssim"] == pytest.approx(luminance_ssim(painted, photo), abs=0.02)

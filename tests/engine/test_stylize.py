@@ -12,19 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst.config import ConfigError, TransferConfig, parse_layers
+from nst.config import TransferConfig, parse_layers
 from nst.engine.images import fitted_size, from_uint8, load_image, resize, to_uint8
-from nst.engine.objective import Losses, Region
-from nst.engine.stylize import (
-    Progress,
-    TransferError,
-    _handed_up,
-    coarse_to_fine,
-    objective_of,
-    seconds_left,
-    stylize,
-)
+from nst.engine.objective import Losses, Region, build_objective
+from nst.engine.pyramid import coarse_to_fine
+from nst.engine.stylize import Progress, _upsample_with_detail, stylize
 from nst.engine.vgg import Backbone
+from nst.errors import ConfigError, TransferError
 from nst.study.datasets import BUNDLED as EXAMPLES
 
 WEIGHTS = {"content_weight": 1, "style_weight": 100, "tv_weight": 5}
@@ -37,7 +31,7 @@ SHALLOW = {  # for what any layers show
 def losses_of(
     image: tf.Tensor, content: tf.Tensor, style: tf.Tensor, config: TransferConfig, backbone: Backbone
 ) -> Losses:
-    objective = objective_of(config, backbone)
+    objective = build_objective(config, backbone)
     return objective(image, objective.targets(content, Region([style])))[0]
 
 
@@ -131,8 +125,8 @@ def test_a_level_goes_on_from_the_one_before(backbone):
 def test_going_up_a_level_keeps_the_guides_fine_detail(photo):
     guide = resize(photo, 96, 128)
     small = resize(guide, 48, 64)
-    np.testing.assert_allclose(_handed_up(small, guide), guide, atol=1e-5)
-    brighter = _handed_up(small + 0.1, guide)
+    np.testing.assert_allclose(_upsample_with_detail(small, guide), guide, atol=1e-5)
+    brighter = _upsample_with_detail(small + 0.1, guide)
     np.testing.assert_allclose(brighter, guide + 0.1, atol=1e-5)
 
 
@@ -430,8 +424,8 @@ def test_the_schedule_of_some_runs():
 
 
 def test_the_time_left_falls_to_nothing(history):
-    assert all(seconds_left(progress) > 0 for progress in history[:-1])
-    assert seconds_left(history[-1]) == 0
+    assert all(progress.seconds_left > 0 for progress in history[:-1])
+    assert history[-1].seconds_left == 0
 
 
 def share_done(example: Progress, size: int, level: int, step: int, seconds: float = 1.0) -> float:
@@ -439,7 +433,7 @@ def share_done(example: Progress, size: int, level: int, step: int, seconds: flo
     at = dataclasses.replace(
         example, schedule=coarse_to_fine(size, 100), level=level, step=step, seconds=seconds
     )
-    return seconds / (seconds + seconds_left(at))
+    return seconds / (seconds + at.seconds_left)
 
 
 @pytest.mark.parametrize("size", [256, 512, 2048])

@@ -19,18 +19,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst.engine.vgg import (
-    BACKBONES,
-    PRECISIONS,
-    Backbone,
-    Network,
-    WeightsError,
-    fetch_weights,
-    forget_backbones,
-    load_backbone,
-    read_weights,
-    resolve_precision,
-)
+from nst.config import BACKBONES, PRECISIONS
+from nst.engine.vgg import Backbone, resolve_precision
+from nst.engine.weights import Network, fetch_weights, forget_backbones, load_backbone, read_weights
+from nst.errors import WeightsError
 
 PAYLOAD = np.random.default_rng(0).bytes(300_000)
 PUBLISHED = Network("VGG-0", (1,), (0.0, 0.0, 0.0), {"small.h5": hashlib.md5(PAYLOAD).hexdigest()})

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst.engine.images import ImageError, load_image, to_uint8
-from nst.runs.animation import ANIMATION_ENDINGS, save_animation
+from nst.engine.images import load_image, to_uint8
+from nst.errors import ImageError
+from nst.formats import ANIMATION_ENDINGS
+from nst.runs.animation import save_animation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PHOTO = EXAMPLES / "content" / "chenonceau.jpg"

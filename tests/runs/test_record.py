@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from nst.config import TransferConfig
-from nst.engine.images import ImageError, load_image, save_image
+from nst.engine.images import load_image, save_image
 from nst.engine.objective import Losses
 from nst.engine.stylize import Progress, stylize
 from nst.engine.vgg import resolve_precision
+from nst.errors import ImageError, RecordError
 from nst.runs.record import (
-    RecordError,
+    describe_image,
+    has_levelled_off,
     history_row,
-    image_entry,
-    levelled_off,
     restored_config,
     run_record,
     save_losses,
@@ -29,8 +29,8 @@ from nst.runs.record import (
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGES = {
-    "content": image_entry(EXAMPLES / "content" / "chenonceau.jpg"),
-    "styles": [image_entry(EXAMPLES / "style" / "hokusai-great-wave.jpg")],
+    "content": describe_image(EXAMPLES / "content" / "chenonceau.jpg"),
+    "styles": [describe_image(EXAMPLES / "style" / "hokusai-great-wave.jpg")],
 }
 CONFIG = TransferConfig(
     size=64, iterations=3, content_layers=("block2_conv1",), style_layers={"block1_conv1": 0.5}, seed=7
@@ -87,20 +87,20 @@ def rows(share_kept: float, count: int, level: int = 1) -> list[dict]:
     ("share_kept", "flat"), [(0.99, False), (0.998, False), (0.9995, True), (1.0, True), (1.01, True)]
 )
 def test_losses_have_levelled_off_where_ten_steps_lower_them_by_less_than_a_percent(share_kept, flat):
-    assert levelled_off(rows(share_kept, 11)) is flat
-    assert levelled_off(rows(0.5, 20) + rows(share_kept, 11, level=2)) is flat
+    assert has_levelled_off(rows(share_kept, 11)) is flat
+    assert has_levelled_off(rows(0.5, 20) + rows(share_kept, 11, level=2)) is flat
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_losses_of_fewer_than_eleven_steps_of_a_level_have_not_levelled_off(count):
-    assert not levelled_off([])
-    assert not levelled_off(rows(1, count))
-    assert not levelled_off(rows(1, 30) + rows(1, count, level=2))
+    assert not has_levelled_off([])
+    assert not has_levelled_off(rows(1, count))
+    assert not has_levelled_off(rows(1, 30) + rows(1, count, level=2))
 
 
 def test_only_the_last_ten_steps_tell_whether_the_losses_have_levelled_off():
-    assert levelled_off(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
-    assert not levelled_off([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
+    assert has_levelled_off(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
+    assert not has_levelled_off([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
 
 
 def test_the_record_has_the_whole_config(record, tmp_path):
@@ -118,10 +118,10 @@ def test_an_image_is_known_by_its_name_and_what_is_in_it(tmp_path):
     path.write_bytes(b"a photo")
     copy.write_bytes(b"a photo")
     digest = hashlib.sha256(b"a photo").hexdigest()
-    assert image_entry(path) == image_entry(str(path)) == {"name": "photo.jpg", "sha256": digest}
-    assert image_entry(copy) == {"name": "copy.jpg", "sha256": digest}
+    assert describe_image(path) == describe_image(str(path)) == {"name": "photo.jpg", "sha256": digest}
+    assert describe_image(copy) == {"name": "copy.jpg", "sha256": digest}
     copy.write_bytes(b"another")
-    assert image_entry(copy)["sha256"] != digest
+    assert describe_image(copy)["sha256"] != digest
 
 
 def test_the_record_says_what_ran_and_how_it_ended(run, record, backbone):

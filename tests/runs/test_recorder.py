@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from nst.engine.objective import Losses
-from nst.engine.stylize import Level, Progress
+from nst.engine.pyramid import Level
+from nst.engine.stylize import Progress
 from nst.runs.record import history_row
-from nst.runs.recorder import Snapshots
+from nst.runs.recorder import Recorder
 
 
 def step(number: int, size: int = 1) -> Progress:
@@ -28,7 +29,7 @@ def step(number: int, size: int = 1) -> Progress:
     )
 
 
-def growing(snapshots: Snapshots, numbers: range) -> Iterator[tuple[int, list[int]]]:
+def growing(snapshots: Recorder, numbers: range) -> Iterator[tuple[int, list[int]]]:
     """The number of each step, and the steps that are kept once it is added."""
     for number in numbers:
         snapshots.add(step(number))
@@ -37,7 +38,7 @@ def growing(snapshots: Snapshots, numbers: range) -> Iterator[tuple[int, list[in
 
 def test_of_1_to_1000_steps_at_most_32_are_kept_evenly_spread_and_the_last_one():
     most = 0
-    for number, kept in growing(Snapshots(), range(1, 1001)):
+    for number, kept in growing(Recorder(), range(1, 1001)):
         stride = 1
         while number > 32 * stride:
             stride *= 2
@@ -48,14 +49,14 @@ def test_of_1_to_1000_steps_at_most_32_are_kept_evenly_spread_and_the_last_one()
 
 @pytest.mark.parametrize("most", [1, 2, 5, 8])
 def test_their_number_can_be_chosen(most):
-    for number, kept in growing(Snapshots(most), range(1, 101)):
+    for number, kept in growing(Recorder(most), range(1, 101)):
         assert min(number, most // 2) <= len(kept) <= most
         assert kept[-1] == number
         assert len({*np.diff([0, *kept[:-1]])}) <= 1
 
 
 def test_steps_may_be_left_out_where_a_level_ends_early():
-    snapshots = Snapshots()
+    snapshots = Recorder()
     for first, last in (1, 7), (41, 60), (81, 500):
         for number, kept in growing(snapshots, range(first, last + 1)):
             assert len(kept) <= 32
@@ -65,7 +66,7 @@ def test_steps_may_be_left_out_where_a_level_ends_early():
 
 
 def test_a_moment_has_the_row_and_the_picture_of_its_own_step():
-    snapshots = Snapshots()
+    snapshots = Recorder()
     for number in range(1, 301):
         snapshots.add(step(number))
     for moment in snapshots.moments:
@@ -76,14 +77,14 @@ def test_a_moment_has_the_row_and_the_picture_of_its_own_step():
 
 
 def test_pictures_keep_the_size_of_their_level():
-    snapshots = Snapshots()
+    snapshots = Recorder()
     for number in 1, 2, 3:
         snapshots.add(step(number, size=4 * number))
     assert [moment.pixels.shape for moment in snapshots.moments] == [(4, 4, 3), (8, 8, 3), (12, 12, 3)]
 
 
 def test_before_the_first_step_there_are_none_and_what_was_handed_out_stays():
-    snapshots = Snapshots(2)
+    snapshots = Recorder(2)
     assert snapshots.moments == ()
     snapshots.add(step(1))
     first = snapshots.moments

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster of several nodes: the same pictures as here, whatever is killed meanwhile."""
+"""Runs on a RayRunner cluster of several nodes: the same pictures as here, whatever is killed meanwhile."""
 
 import json
 import os
@@ -17,12 +17,18 @@ import ray
 import tensorflow as tf
 from ray.cluster_utils import Cluster
 
-from nst.config import ConfigError, TransferConfig
+from nst.config import TransferConfig
 from nst.engine.images import load_image
-from nst.runs.runner import Job, Local, LostRunError, Ray, Resources, RunnerError
-from nst.serving.queue import Line, Run
+from nst.errors import ConfigError, LostRunError, RunnerError
+from nst.runs.job import Job
+from nst.runs.options import Resources
+from nst.runs.ray_runner import RayRunner
+from nst.runs.runner import LocalRunner
+from nst.serving.queue import Run, RunQueue
 from nst.study.datasets import Dataset, load_datasets
-from nst.study.folder import Plan, StudyFolder, carry_out, grid
+from nst.study.execute import execute
+from nst.study.folder import StudyFolder
+from nst.study.plan import Plan, grid
 
 ROOT = Path(__file__).parents[2]
 SMALL = TransferConfig(size=96, iterations=30, backbone="vgg16-hed", precision="float32")
@@ -46,7 +52,7 @@ def cluster():
 @pytest.fixture
 def runner(cluster):
     """One worker on it."""
-    with closing(Ray(cluster.address, LITTLE)) as runner:
+    with closing(RayRunner(cluster.address, LITTLE)) as runner:
         assert runner.workers == 1
         yield runner
 
@@ -119,9 +125,9 @@ def test_a_study_that_loses_a_worker_and_a_node_is_that_of_one_machine(cluster, 
     nodes = [cluster.add_node(num_cpus=CORES) for _ in range(2)]
     here, there = StudyFolder(tmp_path / "here"), StudyFolder(tmp_path / "there")
     outcomes = []
-    with there.locked(), closing(Ray(cluster.address, LITTLE)) as runner:
+    with there.locked(), closing(RayRunner(cluster.address, LITTLE)) as runner:
         assert runner.workers == 3
-        for outcome in carry_out(plan, there, runner):
+        for outcome in execute(plan, there, runner):
             outcomes.append(outcome)
             if len(outcomes) == 2:  # meanwhile others are begun, or there may be none to kill
                 threading.Thread(target=kill_a_painter).start()
@@ -129,15 +135,15 @@ def test_a_study_that_loses_a_worker_and_a_node_is_that_of_one_machine(cluster, 
                 cluster.remove_node(nodes[0], allow_graceful=False)
     assert [outcome.reason for outcome in outcomes] == [None] * len(plan) == [None] * 16
     assert "A worker was lost: its run begins anew (1 of 2)." in caplog.messages
-    with here.locked(), closing(Local()) as runner:
-        assert len(list(carry_out(plan, here, runner))) == len(plan)
+    with here.locked(), closing(LocalRunner()) as runner:
+        assert len(list(execute(plan, here, runner))) == len(plan)
     assert records(plan, here) == records(plan, there)
     for one, other in zip(pictures(plan, here), pictures(plan, there), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_steps_and_measures_are_those_of_this_process(runner, photo, painting):
-    with closing(Local()) as local:
+    with closing(LocalRunner()) as local:
         ours = list(local.paint(Job(photo, [painting], SMALL)))
         theirs = list(runner.paint(Job(photo, [painting], SMALL)))
         assert [replace(one, image=None, seconds=0) for one in ours] == [
@@ -202,7 +208,7 @@ def test_what_a_worker_refuses_is_refused_here(runner, photo, painting):
 
 
 def test_a_visitor_sees_a_lost_run_begin_anew(runner, photo, painting):
-    line = Line(runner)
+    line = RunQueue(runner)
     try:
         run = line.join(Run(Job(photo, [painting], replace(SMALL, iterations=200))))
         while run.progress is None or run.progress.step < 50:
@@ -254,7 +260,7 @@ def test_a_study_without_its_head_ends_in_a_sentence_with_what_is_finished(clust
         f"{out}: The Ray cluster is gone: please start it again. What had been made is there, and the same "
         "command goes on."
     )
-    assert sentence in said.splitlines()  # Ray has its own to say as well
+    assert sentence in said.splitlines()  # RayRunner has its own to say as well
     assert "Traceback" not in said
     assert process.returncode == 1
     made = list(out.glob("runs/*/run.json"))
@@ -263,8 +269,10 @@ def test_a_study_without_its_head_ends_in_a_sentence_with_what_is_finished(clust
 
 
 def test_where_there_is_no_cluster_or_no_room_a_sentence_says_so(cluster):
-    with pytest.raises(RunnerError, match=r"No worker fits into the Ray cluster: please ask for fewer CPUs"):
-        Ray(cluster.address, Resources(cpus=100))
+    with pytest.raises(
+        RunnerError, match=r"No worker fits into the Ray cluster: please ask for fewer CPUs"
+    ):
+        RayRunner(cluster.address, Resources(cpus=100))
     with pytest.raises(RunnerError, match="Please give each worker CPUs"):
         Resources(cpus=-1)
     cluster.shutdown()
@@ -272,4 +280,4 @@ def test_where_there_is_no_cluster_or_no_room_a_sentence_says_so(cluster):
         with pytest.raises(
             RunnerError, match=f"There is no Ray cluster at {address}: please give the address"
         ):
-            Ray(address)
+            RayRunner(address)
