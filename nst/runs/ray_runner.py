@@ -139,7 +139,7 @@ class RayRunner:
         try:
             import ray  # optional
         except ImportError as error:
-            raise RunnerError("Ray is not installed: please run pip install 'ray>=2.50,<3'.") from error
+            raise RunnerError('Ray is not installed: please run pip install "ray<3".') from error
         self._ray = ray
         threads = str(max(1, int(resources.cpus)))
         environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
