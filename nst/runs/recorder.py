@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import tensorflow as tf
+
 from nst.config import TransferConfig
 from nst.engine.images import Pixels, to_uint8
 from nst.engine.pyramid import run_cost
@@ -56,6 +58,17 @@ class Recorder:
     def moments(self) -> tuple[Moment, ...]:
         """Return the moments so far, in order."""
         return tuple(self._moments)
+
+    @property
+    def picture(self) -> tf.Tensor:
+        """Return the picture of the last step, (1, H, W, 3) in [0, 1].
+
+        Raises:
+            ValueError: there is no step yet.
+        """
+        if self.progress is None:
+            raise ValueError("there is no picture before the first step")
+        return self.progress.image
 
     @property
     def pace(self) -> float | None:
