@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 from urllib.parse import unquote
 
+import httpx
 import pytest
 import tensorflow as tf
+from served import PAINTING, PHOTO, serving, uploaded
 
 import nst
 from nst import save_image
@@ -19,6 +21,7 @@ from nst.serving.limits import PUBLIC, Limits
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+API = ROOT / "docs" / "api.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
@@ -45,6 +48,14 @@ def anchors(page: Path) -> set[str]:
         if count:
             found[f"{slug}-{count}"] = 1
     return {*found}
+
+
+def run(program: str, folder: Path) -> None:
+    """Run a program in a folder, where the package can be imported."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def python_examples(page: Path) -> list[str]:
@@ -167,7 +178,7 @@ def test_the_table_of_limits_has_every_limit():
         assert re.search(row, hosting, re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", [README, ROOT / "docs" / "api.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [README, API], ids=lambda page: page.name)
 def test_the_python_examples_run_one_after_the_other(page, tmp_path):
     """As they stand, at a small size and with the bundled network, which needs no download."""
     record = {"config": {"style_weight": 3}}
@@ -177,8 +188,34 @@ def test_the_python_examples_run_one_after_the_other(page, tmp_path):
     program = "\n".join(examples).replace("TransferConfig(", 'TransferConfig(backbone="vgg16-hed", ')
     program = re.sub(r"size=\d+", "size=64", re.sub(r"iterations=\d+, ", "", program))
     program = program.replace("size=64", "size=64, iterations=3")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    run(program, tmp_path)
     assert (tmp_path / "picture.png").is_file()
+
+
+def test_the_examples_of_the_api_run_against_a_page(tmp_path):
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (example,), (same,) = (
+        [code for code in python_examples(page) if "gradio_client" in code] for page in (README, API)
+    )
+    assert example == same
+    small = {"size": 64, "iterations": 3, "backbone": "vgg16-hed"}
+    with serving() as (_, page):
+        url = page.local_url
+        call = example.replace("http://127.0.0.1:7860", url)
+        call = call.replace("style_weight=300,", f"style_weight=300, **{small},")
+        run(
+            f"{call}\nassert record['config']['style_weight'] == 300 and open(picture, 'rb').read()", tmp_path
+        )
+
+        paths = [uploaded(url, path)["path"] for path in (PHOTO, PAINTING)]
+        request = re.search(r"7860(/gradio_api/call/v2/stylize) -d '(\{.*?\n\})'", text(API), re.DOTALL)
+        address, body = request.groups()
+        for placeholder, path in zip(("PATH OF THE PHOTO", "PATH OF THE PAINTING"), paths, strict=True):
+            body = body.replace(placeholder, path)
+        event = httpx.post(url.rstrip("/") + address, json=json.loads(body) | small).json()["event_id"]
+        answer = httpx.get(f"{url}gradio_api/call/stylize/{event}", timeout=60).text
+    last, data = answer.strip().splitlines()[-2:]
+    assert last == "event: complete"
+    picture, record = json.loads(data.removeprefix("data: "))
+    assert picture["url"].startswith(url)
+    assert record["config"]["style_weight"] == 300
