@@ -111,7 +111,8 @@ def _add_preset(add_argument: AddArgument) -> None:
 
 def _add_setting(add_argument: AddArgument, setting: Field[Any], *, varied: bool = False) -> None:
     """Add the flag of a setting, which takes several values if a study may vary it."""
-    text, default = setting.metadata["help"], setting.default
+    text = setting.metadata["help"]
+    default: Any = setting.default
     options: dict[str, Any]
     if "choices" in setting.metadata:
         options = {"choices": setting.metadata["choices"]}

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -188,23 +189,16 @@ def open_atomically(path: Path) -> Iterator[TextIO]:
     Raises:
         OSError: where it cannot be written.
     """
-    with tempfile.NamedTemporaryFile(
-        "w",
-        encoding="utf-8",
-        errors="backslashreplace",  # the name of a file need not be UTF-8
-        newline="",
-        dir=path.parent,
-        prefix=_UNFINISHED,
-        delete=False,
-    ) as file:
-        unfinished = Path(file.name)
-        try:
+    descriptor, name = tempfile.mkstemp(prefix=_UNFINISHED, dir=path.parent)
+    unfinished = Path(name)
+    try:
+        # The names of files that it may hold need not be UTF-8.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             yield file
-            file.close()
-            unfinished.chmod(0o644)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        unfinished.chmod(0o644)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _describe_image(path: Path) -> dict[str, str]:

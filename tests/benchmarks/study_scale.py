@@ -1,6 +1,6 @@
-"""How a study grows with its pairs: python tests/benchmarks/study_scale.py 100 1000 10000
+"""Measure how a study grows with its pairs: python tests/benchmarks/study_scale.py 100 1000 10000
 
-Tiny crops of the example images are painted at 32 pixels, one step each. Each number of pairs has a process
+Tiny crops of the example images are stylized at 32 pixels, one step each. Each number of pairs has a process
 of its own, so that its peak memory is its own.
 """
 
@@ -16,17 +16,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from nst import TransferConfig, load_image, save_image
-from nst.runs.runner import Local
+from nst.runs.runner import LocalRunner
 from nst.study.datasets import find_dataset
-from nst.study.folder import Plan, StudyFolder, carry_out, grid
-from nst.study.report import write_index
+from nst.study.execute import execute
+from nst.study.folder import StudyFolder
+from nst.study.plan import Plan, grid
+from nst.study.report import write_report
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIDE = 32  # pixels
 
 
 def crops(role: str, number: int, folder: Path) -> None:
-    """That many different crops of the example images of a role."""
+    """Write that many different crops of the example images of a role."""
     images = [load_image(path, long_side=256) for path in sorted((EXAMPLES / role).glob("*.jpg"))]
     folder.mkdir(parents=True)
     for place in range(number):
@@ -36,7 +38,7 @@ def crops(role: str, number: int, folder: Path) -> None:
 
 
 def measured(contents: int, styles: int) -> None:
-    """Make, resume and index a study of so many pairs, and print a row of the table."""
+    """Make, resume and report a study of that many pairs, and print a row of the table."""
     seconds: list[float] = []
 
     @contextmanager
@@ -54,24 +56,24 @@ def measured(contents: int, styles: int) -> None:
             plan = Plan(find_dataset(str(root / "views")), configs)
             assert sum(1 for _ in plan) == contents * styles
         study = StudyFolder(root / "study")
-        with study.locked(), closing(Local()) as runner:
+        with study.locked(), closing(LocalRunner()) as runner:
             for _ in range(2):
                 with timed():
-                    assert all(outcome.reason is None for outcome in carry_out(plan, study, runner))
+                    assert all(outcome.reason is None for outcome in execute(plan, study, runner))
             with timed():
-                write_index(plan, study)
+                write_report(plan, study)
         page = (study.path / "index.html").stat().st_size / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    planned, made, resumed, indexed = seconds
+    planned, made, resumed, reported = seconds
     pairs = contents * styles
     row = [f"{pairs:,}", f"{planned:.2f}", f"{made:.0f}", f"{1000 * made / pairs:.0f}"]
-    row += [f"{resumed:.1f}", f"{indexed:.1f}", f"{page:.0f}", f"{peak:.2f}"]
+    row += [f"{resumed:.1f}", f"{reported:.1f}", f"{page:.0f}", f"{peak:.2f}"]
     print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":
     print(
-        "| pairs | listed, s | made, s | each, ms | resumed, s | indexed, s | index, MB | peak memory, GB |"
+        "| pairs | listed, s | made, s | each, ms | resumed, s | report, s | report, MB | peak memory, GB |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for pairs in map(int, sys.argv[1:]):

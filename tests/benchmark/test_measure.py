@@ -1,0 +1,110 @@
+"""The benchmark in a small form, one pair at 64 pixels, as the command runs it."""
+
+import io
+import json
+import os
+import re
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
+
+import pytest
+
+from nst.benchmark import references
+from nst.benchmark.measure import PAIRS, growing_configs, objective_config
+from nst.benchmark.references import ADAM, SCIPY, UNIT_STEP
+from nst.cli import bench
+from nst.cli.main import main
+from nst.config import TransferConfig
+from nst.study.datasets import load_datasets
+
+EVALUATIONS = 60  # instead of 200: enough to see each procedure lower the loss
+REFERENCES = (SCIPY, UNIT_STEP, ADAM)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The command's output, errors, JSON and page; it measures fewer evaluations and two growing runs."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = ["bench", "--size", "64", "--pairs", "1", "--patience", "1", "--objective", "gatys"]
+    files = ["--json", str(folder / "bench.json"), "--html", str(folder / "bench.html")]
+    default = TransferConfig(backbone="vgg16-hed", iterations=4)
+    configs = [replace(default, size=size) for size in (64, 128)]
+    stderr = os.dup(2)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        (folder / "stderr").open("w+") as errors,
+        redirect_stderr(errors),
+        redirect_stdout(io.StringIO()) as output,
+    ):
+        patch.setattr(references, "EVALUATIONS", EVALUATIONS)
+        patch.setattr(bench, "growing_configs", lambda size: configs)
+        os.dup2(errors.fileno(), 2)  # which the processes that measure growth inherit
+        try:
+            assert main([*command, *files]) == 0
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+    everything = json.loads((folder / "bench.json").read_text())
+    return output.getvalue(), (folder / "stderr").read_text(), everything, (folder / "bench.html").read_text()
+
+
+def test_it_prints_what_each_procedure_reached_and_when_ours_was_there(measured):
+    output, errors, _, _ = measured
+    lines = output.splitlines()
+    start = lines.index("Objective: gatys")
+    named = [line.split("|")[1].strip() for line in lines[start:] if line.startswith("|")]
+    assert [name for name in named if name in REFERENCES][:3] == list(REFERENCES)
+    assert any(re.fullmatch("ours, (float32|bfloat16)", name) for name in named)
+    assert "Traceback" not in errors
+    assert "oneDNN" not in errors  # the start of TensorFlow in the processes that measure growth
+
+
+def test_every_procedure_starts_on_the_same_objective_and_lowers_it(measured):
+    _, _, everything, _ = measured
+    runs = {run["procedure"]: run for run in everything["runs"]}
+    at_the_photo = {runs[name]["rows"][0]["total"] for name in REFERENCES}
+    assert max(at_the_photo) == pytest.approx(min(at_the_photo), rel=1e-5)
+    for name, run in runs.items():
+        assert run["rows"][-1]["total"] < 0.2 * min(at_the_photo), name
+        seconds = [row["seconds"] for row in run["rows"]]
+        assert seconds == sorted(seconds)
+    assert runs[UNIT_STEP]["final"]["evaluations"] == EVALUATIONS
+    assert abs(runs[SCIPY]["final"]["evaluations"] - EVALUATIONS) <= 20  # ends its last line search
+    ours = next(run for name, run in runs.items() if name.startswith("ours"))
+    assert ours["final"]["evaluations"] >= TransferConfig().iterations
+
+
+def test_growth_is_measured_in_processes_of_their_own(measured):
+    _, _, everything, _ = measured
+    small, large = everything["growth"]
+    assert [(row["size"], row["iterations"]) for row in (small, large)] == [(64, 4), (128, 4)]
+    for row in (small, large):
+        assert 0 < row["first_preview"] < row["ready"]
+        assert 0 < row["arithmetic"] < 1
+        assert 1e8 < row["memory"] < 1e10
+    assert large["evaluation"] > small["evaluation"]
+
+
+def test_growth_is_measured_over_sizes_and_steps():
+    configs = [(config.size, config.iterations) for config in growing_configs(64)]
+    assert sorted(configs) == [(64, 20), (64, 40), (64, 80), (64, 160), (128, 80)]
+    assert {config.size for config in growing_configs(512)} == {128, 256, 512, 1024}
+
+
+def test_the_page_of_loss_against_seconds_needs_no_network(measured):
+    _, _, everything, page = measured
+    assert not re.search(r'<(script|link)[^>]+(src|href)="http', page)
+    for procedure in {run["procedure"] for run in everything["runs"]}:
+        assert procedure in page
+
+
+def test_gatys_objective_has_the_weights_of_the_paper(backbone):
+    config = objective_config(64, "gatys", backbone)
+    assert config.content_layers == {"block4_conv2": 1}
+    assert list(config.style_layers.values()) == [1000 / c**2 for c in (64, 128, 256, 512, 512)]
+    assert (config.content_weight, config.style_weight, config.tv_weight) == (1, 1, 0)
+
+
+def test_the_pairs_are_among_the_examples():
+    names = {example.path.stem for data in load_datasets() for example in data.contents + data.styles}
+    assert {name for pair in PAIRS for name in pair} <= names
