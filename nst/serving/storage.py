@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from pathlib import Path
 
 from nst.serving.rate_limit import MEGABYTE
@@ -69,18 +69,18 @@ class Storage:
         yield from self._runs.glob("*")
 
     @contextlib.asynccontextmanager
-    async def clearing(self, permanent: Collection[Path]) -> AsyncIterator[None]:
-        """Clear the folder at regular intervals for as long as the context is open."""
-        task = asyncio.create_task(self._keep_clear(permanent))
+    async def clearing(self, clear: Callable[[], None]) -> AsyncIterator[None]:
+        """Call `clear`, which calls this storage's own, at regular intervals while the context is open."""
+        task = asyncio.create_task(self._keep_clear(clear))
         try:
             yield
         finally:
             task.cancel()
 
-    async def _keep_clear(self, permanent: Collection[Path]) -> None:
+    async def _keep_clear(self, clear: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await asyncio.to_thread(self.clear, permanent)
+            await asyncio.to_thread(clear)
 
 
 def _files(entry: Path) -> Iterator[os.stat_result]:

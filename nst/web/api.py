@@ -68,7 +68,7 @@ def add_endpoint(runs: VisitorRuns, new_folder: Callable[[], Path]) -> None:
     endpoint.__signature__ = _SIGNATURE
     endpoint.__annotations__ = {name: one.annotation for name, one in _SIGNATURE.parameters.items()}
     endpoint.__doc__ = _describe()
-    gr.events.api(endpoint, concurrency_limit=None)
+    gr.events.api(endpoint, api_name="stylize", concurrency_limit=None)
 
 
 def _save(run: Run, file: Path) -> dict[str, Any]:

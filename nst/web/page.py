@@ -1,9 +1,9 @@
 """The page: its title, its two tabs, and the endpoint for programs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import is_static_file
 
 from nst.serving.background import BackgroundPool
 from nst.serving.queue import RunQueue
@@ -30,8 +30,8 @@ def build_page(queue: RunQueue, datasets: tuple[Dataset, ...], storage: Storage)
     """
     background = BackgroundPool(queue.rate_limiter)
     runs = VisitorRuns(queue, background)
-    # Served from where they are: copies would be deleted like visitors' files.
-    gr.set_static_paths(sorted({*_example_files(datasets)}))
+    # Served from where they are: copies would be deleted like visitors' files. Gradio's list only ever grows.
+    gr.set_static_paths([file for file in _example_files(datasets) if not is_static_file(str(file))])
     page: gr.Blocks = GuardedBlocks(title="Neural style transfer")
     with page:
         gr.Markdown(
@@ -52,7 +52,9 @@ def build_page(queue: RunQueue, datasets: tuple[Dataset, ...], storage: Storage)
     return page
 
 
-def _example_files(datasets: tuple[Dataset, ...]) -> Iterator[Path]:
-    for dataset in datasets:
-        for content, style in dataset.pairs:
-            yield from (content.path, style.path, *(premade(content, style) or ()))
+def _example_files(datasets: tuple[Dataset, ...]) -> list[Path]:
+    """The images of the datasets and their premade pictures, each once."""
+    pairs = [pair for dataset in datasets for pair in dataset.pairs]
+    images = [example.path for pair in pairs for example in pair]
+    pictures = [files[0] for pair in pairs if (files := premade(*pair))]
+    return list(dict.fromkeys([*images, *pictures]))

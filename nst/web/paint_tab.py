@@ -180,7 +180,7 @@ class PaintTab:
             "api_visibility": "private",
         }
         started = [
-            self.start_button.click(self.stylize, given, **event),
+            self.start_button.click(self.run, given, **event),
             results.go_on.click(self.go_on, {results.moment, *given}, **event),
         ]
         for ended in started:
@@ -217,19 +217,19 @@ class PaintTab:
             api_visibility="private",
         ).then(None, js=script("show_results.js"), api_visibility="private")
 
-    async def stylize(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
+    async def run(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
         """Run what the page shows: wait in the queue, then show the picture and its losses as they grow."""
-        async for update in self._stylize(request, values, None):
+        async for update in self._run(request, values, None):
             yield update
 
     async def go_on(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Do as `stylize`, from a moment of the last run."""
+        """Do as `run`, from a moment of the last run."""
         finished, moment = values[self.results.finished], int(values[self.results.moment])
         start = await self._background.run_for(visitor(request), finished.start, moment)
-        async for update in self._stylize(request, values, start):
+        async for update in self._run(request, values, start):
             yield update
 
-    async def _stylize(
+    async def _run(
         self, request: gr.Request, values: Values, start: InputImage | None
     ) -> AsyncIterator[Updates]:
         settings, before = self.settings, values[self.results.finished]

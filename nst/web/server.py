@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,15 +156,21 @@ async def _refuse_unreadable(request: Request, error: Exception) -> JSONResponse
 
 
 def _lifespan_of(storage: Storage, page: gr.Blocks) -> Any:
-    """An ASGI lifespan in which the storage is kept clear of all files but the page's own."""
+    """An ASGI lifespan in which visitors' files are deleted when it is time."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
-        own = {Path(file) for block in page.blocks.values() for file in block.keep_in_cache}
-        async with storage.clearing(own):
+        async with storage.clearing(partial(clear_files, storage, page)):
             yield
 
     return lifespan
+
+
+def clear_files(storage: Storage, page: gr.Blocks) -> None:
+    """Delete visitors' files whose time is up, and let Gradio forget them; the page's own stay."""
+    storage.clear({Path(file) for block in page.blocks.values() for file in block.keep_in_cache})
+    for files in page.temp_file_sets:  # which Gradio would remember for ever
+        files -= {file for file in tuple(files) if not Path(file).exists()}
 
 
 def _raise_file_limit(files: int = 65_536) -> None:

@@ -13,7 +13,6 @@ import json
 import os
 import random
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,9 +32,8 @@ from PIL import Image, ImageOps
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from served import pressed  # noqa: E402
-from test_hostile import FILES  # noqa: E402
-from test_page import API_DEFAULTS  # noqa: E402
+from hostile_files import FILES  # noqa: E402
+from served import API_PARAMETERS, free_port, images_of, pressed  # noqa: E402
 
 from nst.engine.images import METADATA_KEYWORD  # noqa: E402
 
@@ -45,7 +43,7 @@ KEPT = 60  # seconds that the server keeps files in this test
 REFUSALS = (
     r"Too many people are waiting: please try again in a few minutes\.",
     r"That was quick: please wait a minute before the next picture\.",
-    r"Your other pictures are still in the line: please wait for one of them\.",
+    r"Your other pictures are still in the queue: please wait for one of them\.",
 )
 NOT_THEIRS = ["app.py", "/etc/passwd", "../../../etc/passwd", "/proc/self/environ"]
 HOSTILE_SETTINGS = [
@@ -123,7 +121,7 @@ class Visitor:
 
     async def call(self, images: list[Any], settings: dict[str, Any]) -> str:
         """Ask for a picture; the address of the answer."""
-        data = [*images, *(settings.get(name, default) for name, default in API_DEFAULTS.items())]
+        data = [*images, *(settings.get(name) for name in API_PARAMETERS)]
         answer = await self.client.post("gradio_api/call/stylize", content=json.dumps({"data": data}))
         answer.raise_for_status()
         return f"gradio_api/call/stylize/{answer.json()['event_id']}"
@@ -168,7 +166,8 @@ class Visitor:
 
     async def press(self, label: str, session: str, *images: Any, **settings: Any) -> None:
         queued = "queue/join" if images else "run/predict"
-        body = pressed(self.config, label, session, images, **settings)
+        given = images_of(*images) if images else {}
+        body = pressed(self.config, label, session, **given, **settings)
         (await self.client.post(f"gradio_api/{queued}", content=json.dumps(body))).raise_for_status()
 
     async def messages(self, session: str) -> AsyncIterator[dict[str, Any]]:
@@ -400,12 +399,6 @@ async def load(
         watching.cancel()
         report.samples.append(_sample(process, folder))
     return report
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def run(visitors: int, seconds: float) -> Report:

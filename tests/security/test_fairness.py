@@ -1,6 +1,5 @@
 """One visitor's share, on a real server: whoever wants more gets a sentence, and the others get theirs."""
 
-import json
 import re
 import socket
 import time
@@ -11,39 +10,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from served import opened, pressed, serving
-from test_hostile import MOST_MEMORY, held, saved
-from test_page import JSON, PHOTO, uploaded
+from hostile_files import saved
+from memory import MOST_MEMORY, count_again, held
+from served import JSON, PHOTO, join, opened, press, pressed, serving, study, uploaded
 
-from nst.serving.limits import Allowance, Limits
-from nst.serving.middleware import _visitor
+from nst.serving.limits import Limits
 from nst.serving.storage import Storage
+from nst.web.server import clear_files
 
 MANY = 10
-
-
-def test_an_allowance_is_each_visitors_own_and_comes_back():
-    allowance = Allowance(3, seconds=0.2)
-    assert [allowance.take("one", 2), allowance.take("one", 2), allowance.take("one", 1)] == [1, 0, 1]
-    assert allowance.take("another", 3)
-    assert allowance.take(None, 100)
-    time.sleep(0.21)
-    assert allowance.take("one", 3)
-    assert not allowance.has("one", 1)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [
-        ("10.0.0.1", "10.0.0.2", False),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2:ffff::1", True),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
-        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
-        ("testclient", "testclient", True),
-    ],
-)
-def test_an_ipv6_network_is_one_visitor(one, other, same):
-    assert (_visitor(one) == _visitor(other)) is same
 
 
 def test_who_sends_too_many_requests_is_told_to_wait():
@@ -120,7 +95,7 @@ def test_what_came_to_nothing_is_deleted_too(monkeypatch, tmp_path):
         uploaded(page.local_url, PHOTO)
         own = next(one["props"]["value"]["path"] for one in page.config["components"] if of_examples(one))
         time.sleep(1.1)
-        Storage(tmp_path, kept=2, most=1000).clear(page)
+        clear_files(Storage(tmp_path, kept=2, most=1000), page)
         assert not [path for path in tmp_path.glob("*") if path.is_file()]
         assert not [path for path in tmp_path.rglob(PHOTO.name)]
         assert httpx.get(f"{page.local_url}gradio_api/file={own}").status_code == 200
@@ -131,13 +106,13 @@ def of_examples(component: dict) -> bool:
     return component["type"] == "downloadbutton" and bool(component["props"].get("value"))
 
 
-def test_chores_of_one_visitor_are_few_at_a_time():
+def test_background_tasks_of_one_visitor_are_few_at_a_time():
     """Who asks for many files at once gets some of them, and is told to wait for the rest."""
     with serving(Limits(per_visitor=1)) as (_, page):
         photo = uploaded(page.local_url, PHOTO)
 
         def ask(number):
-            return press(page.local_url, f"visit{number}", "Draw on the photo", data=[photo])
+            return press(page.local_url, f"visit{number}", "Draw on the photo", **{"photo (content)": photo})
 
         with ThreadPoolExecutor(MANY) as threads:
             answers = [*threads.map(ask, range(MANY))]
@@ -145,18 +120,6 @@ def test_chores_of_one_visitor_are_few_at_a_time():
         assert set(refused) == {"Please wait until what you asked for before is done."}
         assert len(refused) < MANY
         assert ask(MANY)["success"]
-
-
-def press(server: str, session: str, label: str, **other) -> dict:
-    """What becomes of an event of the page, whose request is `other` than the usual."""
-    body = pressed(httpx.get(f"{server}config").json(), label, session) | other
-    httpx.post(f"{server}gradio_api/queue/join", json=body).raise_for_status()
-    messages = httpx.get(f"{server}gradio_api/queue/data?session_hash={session}", timeout=60).text
-    return next(
-        message
-        for line in messages.splitlines()
-        if line.startswith("data: ") and (message := json.loads(line[6:]))["msg"] == "process_completed"
-    )
 
 
 DRAWING = {"id": "one", "type": "layer", "index": 0}
@@ -181,8 +144,7 @@ def server():
 @pytest.mark.parametrize("index", ["0", "1000000000", "null", "x"])
 def test_a_drawing_of_many_layers_takes_no_memory(server, index):
     """Gradio would make room for as many as the browser says."""
-    before = held("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = count_again()
     send_blob(server, saved(mode="RGBA", format="PNG"), index=index)
     assert held("VmHWM") - before < MOST_MEMORY
 
@@ -190,17 +152,16 @@ def test_a_drawing_of_many_layers_takes_no_memory(server, index):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "This is no drawing: please draw it anew."),
-        (saved(mode="RGBA", format="TIFF"), "This is no drawing: please draw it anew."),
-        (saved(mode="RGBA", format="PNG")[:60], "This is no drawing: please draw it anew."),
-        (saved((20_000, 20_000), "1", format="PNG"), "This is no drawing: please draw it anew."),
-        (saved((12_000, 12_000), "1", format="PNG"), "This drawing is too large: please draw it anew."),
+        (b"", "This is no drawing: please draw it again."),
+        (saved(mode="RGBA", format="TIFF"), "This is no drawing: please draw it again."),
+        (saved(mode="RGBA", format="PNG")[:60], "This is no drawing: please draw it again."),
+        (saved((20_000, 20_000), "1", format="PNG"), "This is no drawing: please draw it again."),
+        (saved((12_000, 12_000), "1", format="PNG"), "This drawing is too large: please draw it again."),
     ],
     ids=["nothing", "tiff", "cut off", "a bomb", "too large"],
 )
 def test_what_is_no_drawing_gets_a_sentence(server, data, sentence):
-    before = held("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = count_again()
     assert send_blob(server, data).status_code == 200
     config = httpx.get(f"{server}config").json()
     (editor,) = (one["id"] for one in config["components"] if one["type"] == "imageeditor")
@@ -211,30 +172,21 @@ def test_what_is_no_drawing_gets_a_sentence(server, data, sentence):
     assert held("VmHWM") - before < MOST_MEMORY
 
 
-def study(config: dict, session: str, iterations: int) -> dict:
-    """A study of the page's smallest dataset, as "Start" begins it."""
-    return pressed(
-        config, "Start", session, **{"style weights β": "10", "size": 32, "iterations": iterations}
-    )
-
-
 def test_a_visitors_studies_are_few_and_free_their_place_when_nobody_follows_them():
-    with serving(Limits(per_visitor=1)) as (line, page):
-        line.warm_up.future.result()
-        config = httpx.get(f"{page.local_url}config").json()
-        join, data = f"{page.local_url}gradio_api/queue/join", f"{page.local_url}gradio_api/queue/data"
-        httpx.post(join, json=study(config, "first", 300)).raise_for_status()
-        with httpx.stream("GET", f"{data}?session_hash=first", timeout=60) as answer:
+    with serving(Limits(per_visitor=1)) as (queue, page):
+        queue.warm_up.future.result()
+        url = page.local_url
+        config = httpx.get(f"{url}config").json()
+        body = study(config, "first", 300)
+        httpx.post(f"{url}gradio_api/queue/join", json=body).raise_for_status()
+        with httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=first", timeout=60) as answer:
             lines = answer.iter_lines()
             while "process_generating" not in next(lines):
                 pass
-            refused = press(page.local_url, "second", "Start")
-            assert (
-                refused["output"]["error"] == "Your other studies are running: please wait for one of them."
-            )
-        while not (ended := press(page.local_url, "third", "Start", data=study(config, "", 1)["data"]))[
-            "success"
-        ]:
+            refused = press(url, "second", "Start")
+            sentence = "Your other studies are running: please wait for one of them."
+            assert refused["output"]["error"] == sentence
+        while not (ended := join(url, study(config, "third", 1)))["success"]:
             assert ended["output"] == refused["output"]
 
 
@@ -252,15 +204,23 @@ ANYTHING = [
 ]
 
 
-@pytest.mark.parametrize("at", range(1, 8))
+STUDY_INPUTS = (
+    "dataset",
+    "photos",
+    "paintings",
+    "content weights α",
+    "style weights β",
+    "size",
+    "iterations",
+)
+
+
+@pytest.mark.parametrize("label", STUDY_INPUTS)
 @pytest.mark.parametrize("value", ANYTHING, ids=str)
-def test_a_study_of_anything_gets_a_sentence_or_is_made(server, at, value):
+def test_a_study_of_anything_gets_a_sentence_or_is_made(server, label, value):
     config = httpx.get(f"{server}config").json()
-    body = study(config, "", 1)
-    body["data"][at] = value
-    if at in (2, 3):
-        body["data"][1] = "My own images"
-    answer = press(server, f"study{at}", "Start", data=body["data"])
+    own = {"dataset": "My own images"} if label in ("photos", "paintings") else {}
+    answer = join(server, study(config, "studious", 1, **own, **{label: value}))
     assert answer["success"] or re.fullmatch(r"[A-Z][^\n<>]*\.", answer["output"]["error"])
 
 
@@ -307,13 +267,10 @@ def test_a_session_has_a_name_as_browsers_give_it(server, session):
     assert "<" not in answer.text
 
 
-def test_what_is_sent_is_not_kept_with_the_session(server):
+def test_what_is_sent_is_not_kept_with_the_session():
     """Gradio would keep every value in memory, for links to the page's state."""
     with serving() as (_, page):
-        config = httpx.get(f"{page.local_url}config").json()
-        sent = pressed(config, "Start", "sender") | {"session_hash": "sender"}
-        sent["data"][4] = "7" * 100_000
-        press(page.local_url, "sender", "Start", data=sent["data"])
+        press(page.local_url, "sender", "Start", **{"content weights α": "7" * 100_000})
         state = page.app.state_holder["sender"]
         assert "7" * 100 not in repr(state.config_values)
 

@@ -3,25 +3,22 @@
 import io
 import json
 import re
-from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
-from served import serving
-from test_page import API_DEFAULTS, JSON, called
+from served import API_PARAMETERS, JSON, PHOTO, called, serving
 
-from nst.config import ConfigError, TransferConfig
-from nst.engine.images import METADATA_KEYWORD, ImageError, load_image
-from nst.runs.record import RecordError, restored_config
+from nst.config import SETTINGS, TransferConfig
+from nst.engine.images import METADATA_KEYWORD, load_image
+from nst.errors import ConfigError, ImageError, RecordError
+from nst.runs.record import restored_config
 from nst.serving.limits import Limits
 
-PHOTO = Path(__file__).parents[2] / "examples" / "content" / "chenonceau.jpg"
-
 bounded = settings(max_examples=300, deadline=None, derandomize=True)
-names = st.sampled_from([*TransferConfig.__dataclass_fields__])
+names = st.sampled_from([*SETTINGS])
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
@@ -115,7 +112,7 @@ def server():
 
 
 @settings(bounded, max_examples=100)
-@given(st.dictionaries(st.sampled_from([*API_DEFAULTS]), values, max_size=3))
+@given(st.dictionaries(st.sampled_from([*API_PARAMETERS]), values, max_size=3))
 def test_settings_of_any_type_get_a_picture_or_a_sentence_from_the_api(server, given_settings):
     quick = {"size": 32, "iterations": 1, "backbone": "vgg16-hed"}
     answer = httpx.get(called(server, {**quick, **given_settings}), timeout=60).text.strip().splitlines()

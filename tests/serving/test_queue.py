@@ -1,100 +1,173 @@
-"""The line in which runs wait: their order, its end, and what stays of a run that has ended."""
+"""The queue in which runs wait: their order, its end, and what stays of a run that has ended."""
 
 import re
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from served import MOST_SECONDS, has_begun, job, spent_until_free
 
-from nst.config import ConfigError, TransferConfig
-from nst.engine.stylize import coarse_to_fine, cost
-from nst.runs.runner import Job
+from nst.config import TransferConfig
+from nst.engine.pyramid import coarse_to_fine, run_cost
+from nst.errors import BusyError, ConfigError
 from nst.serving.limits import Limits
-from nst.serving.queue import BusyError, Line, Run
+from nst.serving.queue import Run, RunQueue
 
 QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")
 LONG = TransferConfig(size=64, iterations=1000, backbone="vgg16-hed", optimizer="adam")
 
 
+@pytest.fixture(scope="module")
+def shared():
+    queue = RunQueue(limits=Limits(places=2))
+    yield queue
+    queue.close()
+
+
 @pytest.fixture
-def line():
-    line = Line(limits=Limits(places=2))
-    yield line
-    line.close()
+def queue(shared):
+    """An empty queue; its warm-up is done once for all tests."""
+    yield shared
+    for run in shared.runs:
+        run.stop()
+    while shared.runs:
+        time.sleep(0.02)
 
 
-def test_runs_take_their_turn_and_leave_the_line_when_they_end(line, photo, painting):
-    first, second = (line.join(Run(Job(photo, [painting], config))) for config in (LONG, QUICK))
-    assert (line.ahead(first), line.ahead(second)) == (0, 1)
+def joined(queue, *configs):
+    return [queue.join(Run(job(config))) for config in configs]
+
+
+def test_runs_take_their_turn_and_leave_the_queue_when_they_end(queue):
+    first, second = joined(queue, LONG, QUICK)
+    assert (queue.ahead(first), queue.ahead(second)) == (0, 1)
     with pytest.raises(BusyError, match="Too many people are waiting: please try again"):
-        line.join(Run(Job(photo, [painting], QUICK)))
+        joined(queue, QUICK)
     first.stop()
     second.future.result()
-    assert first.ended == "stopped"
-    assert second.ended == "finished"
-    assert len(second.history) == 5
-    assert line.ahead(second) == 0
-    assert line.join(Run(Job(photo, [painting], QUICK))).future.result() is None
+    assert first.recorder.ended == "stopped"
+    assert second.recorder.ended == "finished"
+    assert len(second.recorder.history) == 5
+    assert queue.ahead(second) == 0
+    (third,) = joined(queue, QUICK)
+    assert third.future.result() is None
 
 
-def test_a_run_that_waits_leaves_the_line_when_it_is_stopped(line, photo, painting):
-    first, second = (line.join(Run(Job(photo, [painting], config))) for config in (LONG, QUICK))
+def test_a_run_that_waits_leaves_the_queue_when_it_is_stopped(queue):
+    first, second = joined(queue, LONG, QUICK)
     second.stop()
-    third = line.join(Run(Job(photo, [painting], QUICK)))
-    assert line.ahead(third) == 1
+    (third,) = joined(queue, QUICK)
+    assert queue.ahead(third) == 1
     first.stop()
     third.future.result()
     assert second.future.cancelled()
-    assert second.history == []
+    assert second.recorder.history == []
 
 
-def test_a_run_ends_when_its_time_is_up(photo, painting):
-    line = Line(limits=Limits(seconds=1))
+def test_a_run_ends_when_its_time_is_up_and_frees_the_processor():
+    queue = RunQueue(limits=Limits(seconds=1))
     try:
-        run = line.join(Run(Job(photo, [painting], LONG)))
+        queue.warm_up.future.result()
+        (run,) = joined(queue, replace(LONG, size=256, optimizer="lbfgs"))
+        began = time.monotonic()
+        has_begun(queue)
+        time.sleep(max(0, began + 1 - time.monotonic()))
+        assert spent_until_free(queue) < MOST_SECONDS
         run.future.result()
-        assert run.ended == "out of time"
-        assert 0 < len(run.history) < 1000
+        assert run.recorder.ended == "out of time"
+        assert 0 < len(run.recorder.history) < 1000
     finally:
-        line.close()
+        queue.close()
 
 
-def test_as_many_runs_are_painted_at_once_as_the_limits_say_and_are_those_of_one(line, photo, painting):
-    alone = line.join(Run(Job(photo, [painting], QUICK)))
+def test_as_many_runs_go_on_at_once_as_the_limits_say_and_are_those_of_one(queue):
+    (alone,) = joined(queue, QUICK)
     alone.future.result()
-    wide = Line(limits=Limits(at_once=2))
+    wide = RunQueue(limits=Limits(at_once=2))
     try:
         wide.warm_up.future.result()
-        first = wide.join(Run(Job(photo, [painting], LONG)))
-        second, third = (wide.join(Run(Job(photo, [painting], QUICK))) for _ in range(2))
+        first, second, third = joined(wide, LONG, QUICK, QUICK)
         assert (wide.ahead(second), wide.ahead(third)) == (0, 1)
         third.future.result()
         assert not first.future.done()
         assert wide.state()["painted"] == 1
-        assert [row["total"] for row in second.history] == [row["total"] for row in alone.history]
+        totals = [[row["total"] for row in run.recorder.history] for run in (second, alone)]
+        assert totals[0] == totals[1]
     finally:
         wide.close()
 
 
-def test_the_line_knows_its_pace_from_the_warm_up_on(line, photo, painting):
-    line.warm_up.future.result()
-    assert line.warm_up.ended == "finished"
-    first = line.pace
+def test_the_queue_knows_its_pace_from_the_warm_up_on(queue):
+    queue.warm_up.future.result()
+    assert queue.warm_up.recorder.ended == "finished"
+    first = queue.pace
     assert first > 0
-    run = line.join(Run(Job(photo, [painting], QUICK)))
+    (run,) = joined(queue, QUICK)
     run.future.result()
-    assert line.pace == run.pace != first
-    steps = cost(coarse_to_fine(64, 5)) - cost(coarse_to_fine(64, 5), 1, 1)
-    took = run.history[-1]["seconds"] - run.history[0]["seconds"]
-    assert run.pace == pytest.approx(took / steps)
+    assert queue.pace == run.recorder.pace != first
+    steps = run_cost(coarse_to_fine(64, 5)) - run_cost(coarse_to_fine(64, 5), 1, 1)
+    history = run.recorder.history
+    took = history[-1]["seconds"] - history[0]["seconds"]
+    assert run.recorder.pace == pytest.approx(took / steps)
 
 
-def test_a_run_leaves_one_line_in_the_log(line, photo, painting, caplog):
+def test_a_run_leaves_one_line_in_the_log(queue, caplog):
     caplog.set_level("INFO", "nst")
-    line.warm_up.future.result()
+    queue.warm_up.future.result()
     broken = replace(QUICK, content_layers=("block9_conv1",))
-    runs = [line.join(Run(Job(photo, [painting], config))) for config in (QUICK, broken)]
+    runs = joined(queue, QUICK, broken)
     with pytest.raises(ConfigError):
         runs[1].future.result()
     done, failed = caplog.messages[-2:]
     assert re.fullmatch(r"finished: 64 px, 5 of 5 steps, \d+\.\d s", done)
     assert failed == "failed: 64 px, 0 of 5 steps, 0.0 s"
+
+
+def test_one_visitor_in_a_hurry_waits_and_another_does_not():
+    queue = RunQueue(limits=Limits(per_minute=2, per_visitor=1))
+    try:
+        for _ in range(2):
+            queue.admit("here")
+        with pytest.raises(
+            BusyError, match=r"^That was quick: please wait a minute before the next picture\.$"
+        ):
+            queue.admit("here")
+        queue.join(Run(job(LONG)), "here")
+        run = queue.join(Run(job(LONG)), "there")
+        queue.admit(None)
+        with pytest.raises(BusyError, match=r"^Your other pictures are still in the queue: please wait"):
+            queue.admit("there")
+        run.stop()
+        queue.join(Run(job(LONG)), "there")
+    finally:
+        queue.close()
+
+
+def test_a_thread_waits_for_a_place_and_runs_one_job_after_the_other(queue):
+    waiting, stopping, watched = joined(queue, LONG, LONG), threading.Event(), []
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(queue.run, job(QUICK), "here", watch=watched.append)
+        time.sleep(0.3)
+        assert not running.done()
+        assert watched == []
+        for run in waiting:
+            run.stop()
+        recorder = running.result()
+        assert recorder.ended == "finished"
+        assert recorder is watched[0].recorder
+        assert recorder.moments == ()
+        running = threads.submit(queue.run, job(LONG), "here", stopping.is_set)
+        has_begun(queue)
+        stopping.set()
+        assert running.result().ended == "stopped"
+        broken = replace(QUICK, content_layers=("block9_conv1",))
+        with pytest.raises(ConfigError):
+            threads.submit(queue.run, job(broken)).result()
+
+
+def test_a_job_that_is_stopped_before_it_has_a_place_has_not_begun(queue):
+    joined(queue, LONG, LONG)
+    recorder = queue.run(job(QUICK), stop=lambda: True)
+    assert (recorder.ended, recorder.progress) == ("stopped", None)

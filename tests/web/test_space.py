@@ -13,8 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from gradio_client import Client, handle_file
-from load.visitors import free_port
-from served import opened
+from served import free_port, opened
 
 from nst.serving.limits import PUBLIC
 

@@ -1,0 +1,53 @@
+"""The page's texts and templates: what is escaped, and what they say."""
+
+import pytest
+
+from nst.config import SETTINGS
+from nst.web.components import describe, format_duration, render, status
+
+pytestmark = pytest.mark.quick
+
+EVIL = "<img src=x onerror=alert('1')>"
+ESCAPED = "&lt;img src=x onerror=alert(&#39;1&#39;)&gt;"
+
+
+def test_the_status_line_is_text_over_a_bar():
+    assert "width: 25.0%" in status("Halfway", 0.25)
+    assert "width: 0; transition: none" in status("Nothing yet")
+    assert f"<p>{ESCAPED}</p>" in status(EVIL)
+
+
+def test_the_contact_sheet_escapes_names_and_reasons():
+    edge = {"title": EVIL, "label": EVIL, "thumbnail": "/tmp/a.jpg"}
+    made = {"number": 3, "title": EVIL, "thumbnail": '/tmp/"b.jpg', "failure": None, "running": False}
+    failed = {**made, "thumbnail": None, "failure": EVIL}
+    running = {**failed, "failure": None, "running": True}
+    rows = [{"edge": edge, "cells": [made, failed, running, {**running, "running": False}]}]
+    html = render("contact_sheet.html", rows=rows, columns=[edge])
+    assert EVIL not in html
+    assert '"b.jpg' not in html
+    assert html.count(ESCAPED) == 2 * 2 + 3
+    assert 'data-run="3"' in html
+    assert f'title="Open it: {ESCAPED}"' in html
+    assert f'<div class="failed" title="{ESCAPED}">failed</div>' in html
+    assert '<div class="running"></div>' in html
+    assert '<div class="pending"></div>' in html
+
+
+def test_an_empty_contact_sheet_says_what_it_is_for():
+    assert "The pictures appear here" in render("contact_sheet.html")
+
+
+def test_the_legend_escapes_names():
+    html = render("legend.html", entries=[(EVIL, "#123456")])
+    assert html.strip() == (f'<div class="legend"><span style="--color: #123456">{ESCAPED}</span></div>')
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min")])
+def test_a_duration_is_told_in_seconds_or_minutes(seconds, text):
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_is_described_in_a_sentence(name):
+    assert describe(name)[0].isupper() or not describe(name)[0].isalpha()
