@@ -1,25 +1,26 @@
-"""What a picture may become: range, masks and colours, in closed form and on real images."""
+"""The pictures that a run may make: range, masks and colours, in closed form and on real images."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from comparison import HALF_A_LEVEL
 
-from nst.engine.color import blend, luminance, to_grey
+from nst.engine.color import luminance, to_grey
 from nst.engine.images import from_uint8, resize, to_uint8
 from nst.engine.parameterization import Parameterization
 
-HALF_A_LEVEL = 0.5 / 255
+pytestmark = pytest.mark.quick
 
 
 @pytest.fixture(scope="module")
 def other(photo, painting) -> tf.Tensor:
-    """The painting at the photo's size."""
+    """Resize the painting to the photo."""
     return tf.clip_by_value(resize(painting, *photo.shape[1:3]), 0, 1)
 
 
 @pytest.fixture(scope="module")
 def mask(photo) -> tf.Tensor:
-    """Black at the left, white at the right, grey in between."""
+    """Return a mask that is black at the left, white at the right and grey in between."""
     _, height, width, _ = photo.shape
     ramp = np.clip(np.linspace(-1, 2, width), 0, 1).astype(np.float32)
     return tf.constant(np.tile(ramp, (height, 1))[np.newaxis, ..., np.newaxis])
@@ -29,7 +30,7 @@ def shown(parameterization: Parameterization, parameters: tf.Tensor) -> tf.Tenso
     return parameterization.picture(parameterization.image(parameters))
 
 
-def test_pixels_reach_black_and_white_and_pass_them_by_less_than_rounding_takes_back(photo):
+def test_pixels_reach_black_and_white_and_exceed_them_by_less_than_rounding(photo):
     parameterization = Parameterization(photo, None, keep_colors=False)
     darkest, lightest = (
         float(parameterization.image(tf.fill((1, 1, 1, 3), far))[0, 0, 0, 0]) for far in (-100.0, 100.0)
@@ -45,7 +46,7 @@ def test_pixels_reach_black_and_white_and_pass_them_by_less_than_rounding_takes_
 
 
 @pytest.mark.parametrize("keep_colors", [False, True])
-def test_black_of_a_mask_keeps_the_photo_whatever_the_numbers(photo, other, mask, keep_colors):
+def test_black_of_a_mask_keeps_the_photo_for_any_parameters(photo, other, mask, keep_colors):
     parameterization = Parameterization(photo, mask, keep_colors=keep_colors)
     parameters = parameterization.parameters(other)
     for wild in (parameters, parameters + 50, parameters - 50):
@@ -56,14 +57,14 @@ def test_black_of_a_mask_keeps_the_photo_whatever_the_numbers(photo, other, mask
     assert not np.array_equal(to_uint8(shown(parameterization, parameters)), to_uint8(photo))
 
 
-def test_grey_of_a_mask_is_in_between(photo, mask):
+def test_grey_of_a_mask_limits_the_range(photo, mask):
     for far, end in ((100.0, 1.0), (-100.0, 0.0)):
         extreme = Parameterization(photo, mask, keep_colors=False).image(tf.fill(photo.shape, far))
         np.testing.assert_allclose(extreme, photo + mask * (end - photo), atol=HALF_A_LEVEL)
 
 
 @pytest.mark.parametrize("with_mask", [False, True])
-def test_the_numbers_of_a_picture_give_it_back(photo, other, mask, with_mask):
+def test_the_parameters_of_a_picture_give_the_picture(photo, other, mask, with_mask):
     own_mask = mask if with_mask else None
     parameterization = Parameterization(photo, own_mask, keep_colors=False)
     within = photo + mask * (other - photo) if with_mask else other
@@ -99,16 +100,15 @@ def test_a_grey_photo_with_kept_colors_has_the_whole_range(photo):
         )
 
 
-def test_luminance_has_the_weights_of_bt_601():
-    assert luminance(
-        tf.constant([[[[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0], [1.0, 1, 1]]]])
-    ).numpy().ravel() == (pytest.approx([0.299, 0.587, 0.114, 1]))
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
-def test_strength_lays_the_picture_over_the_photo(photo, other, strength):
-    small = resize(photo, 24, 32)
-    np.testing.assert_allclose(
-        blend(other, photo, strength), strength * other + (1 - strength) * photo, atol=1e-5
-    )
-    assert blend(small, photo, strength).shape == small.shape
+@pytest.mark.parametrize("keep_colors", [False, True])
+def test_the_gradient_is_pulled_back_by_the_chain_rule(photo, other, mask, keep_colors):
+    parameterization = Parameterization(photo, mask, keep_colors=keep_colors)
+    parameters = np.clip(parameterization.parameters(other), -3, 3)
+    rng = np.random.default_rng(0)
+    gradient = rng.normal(size=photo.shape).astype(np.float32)
+    direction = rng.normal(size=parameters.shape).astype(np.float32)
+    ahead, behind = (parameterization.image(parameters + step * direction) for step in (0.01, -0.01))
+    rise = np.sum(gradient * (ahead - behind).astype(np.float64)) / 0.02
+    pulled_back = parameterization.pull_back(parameters, gradient)
+    assert pulled_back.shape == parameters.shape
+    assert np.sum(pulled_back.astype(np.float64) * direction) == pytest.approx(rise, rel=0.01)

@@ -1,4 +1,4 @@
-"""The measures of finished pictures: closed forms, and the order in which real pictures come out."""
+"""The quality of finished pictures: closed forms, and the order in which real pictures come out."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ def flat(*color: int) -> tf.Tensor:
 
 
 @pytest.fixture(scope="module")
-def painted(photo, painting, backbone) -> tf.Tensor:
-    *_, last = stylize(photo, painting, CONFIG, backbone)
+def painted(photo, painting, backbone, graphs) -> tf.Tensor:
+    *_, last = stylize(photo, painting, CONFIG, backbone, graphs=graphs)
     return last.image
 
 
@@ -73,23 +73,23 @@ def test_colours_are_compared_whatever_the_size_and_place(photo):
     assert color_distance(larger, photo) < 0.5
 
 
-def test_a_painted_picture_is_nearer_to_the_painting_than_the_photo_is(photo, painting, painted, backbone):
+def test_a_stylized_picture_is_nearer_to_the_painting_than_the_photo_is(
+    photo, painting, painted, backbone, graphs
+):
+    inputs = prepare_inputs(photo, [painting], None, CONFIG)
     assert color_distance(painted, painting) < 0.7 * color_distance(photo, painting)
-    content, style = held_out_losses(
-        painted, prepare_inputs(photo, [painting], None, CONFIG), CONFIG, backbone
-    )
-    untouched_content, untouched_style = held_out_losses(
-        photo, prepare_inputs(photo, [painting], None, CONFIG), CONFIG, backbone
-    )
+    content, style = held_out_losses(painted, inputs, CONFIG, backbone, graphs)
+    untouched_content, untouched_style = held_out_losses(photo, inputs, CONFIG, backbone, graphs)
     assert style < 0.7 * untouched_style
     assert content > 0.05
     assert untouched_content == pytest.approx(0, abs=1e-6)
 
 
-def test_held_out_losses_leave_out_the_layers_that_were_optimised(photo, painting, painted, backbone):
+def test_held_out_losses_leave_out_the_layers_that_were_optimised(photo, painting, painted, backbone, graphs):
     def losses(**layers):
         config = TransferConfig(size=64, precision="float32", **layers)
-        return held_out_losses(painted, prepare_inputs(photo, [painting], None, config), config, backbone)
+        inputs = prepare_inputs(photo, [painting], None, config)
+        return held_out_losses(painted, inputs, config, backbone, graphs)
 
     content, style = losses()
     assert losses(content_layers=HELD_OUT_CONTENT) == (None, pytest.approx(style))
@@ -106,9 +106,10 @@ def test_clipped_values_are_counted():
     assert clipped(from_uint8(pixels)) == pytest.approx(1 / 4 + 1 / 12)
 
 
-def test_every_measure_is_there_and_says_what_it_is(photo, painting, painted, backbone):
-    found = evaluate(painted, photo, [painting], CONFIG, backbone)
+def test_every_measure_has_a_value_and_a_description(photo, painting, painted, backbone, graphs):
+    found = evaluate(painted, photo, [painting], CONFIG, backbone, graphs)
     assert found.keys() == QUALITY.keys()
+    assert all(QUALITY.values())
     assert all(np.isfinite(value) for value in found.values())
     assert found == evaluate(painted, photo, [painting], CONFIG, backbone)
     assert found["luminance_ssim"] == pytest.approx(luminance_ssim(painted, photo), abs=0.02)
