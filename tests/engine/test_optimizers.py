@@ -1,4 +1,4 @@
-"""Problems with known minima, walls of non-finite losses, and parity with Keras and the two-loop recursion"""
+"""Problems with known minima, walls of non-finite losses, and parity with the literature and Keras."""
 
 import tracemalloc
 from collections.abc import Callable
