@@ -55,9 +55,9 @@ PAIRS = (
 
 
 class Result(NamedTuple):
-    """One procedure on one pair and objective.
+    """Hold what one procedure reached on one pair and objective.
 
-    Attributes:
+    Args:
         procedure: its name.
         objective: "gatys" or "scaled".
         pair: the names of the images.
@@ -207,9 +207,9 @@ class _PeakMemory:
 
 
 class Growth(NamedTuple):
-    """A run in a process of its own; times in seconds.
+    """Hold the times in seconds and the memory of a run in a process of its own.
 
-    Attributes:
+    Args:
         size: long side in pixels.
         iterations: steps.
         precision: what the network computed in.

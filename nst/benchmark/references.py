@@ -29,7 +29,17 @@ OURS = "ours"
 
 
 class Measurement(NamedTuple):
-    """The losses of a picture at full size, as it would be saved, and what it took to get there."""
+    """Hold the losses of a picture at full size, as it would be saved, and what it took to get there.
+
+    Args:
+        seconds: since the procedure began, without measuring.
+        evaluations: of loss and gradient.
+        total: weighted sum of the losses.
+        content: content loss.
+        style: style loss.
+        held_out_content: content loss at layers that the objective does not use.
+        held_out_style: style loss at layers that the objective does not use.
+    """
 
     seconds: float
     evaluations: int
@@ -51,9 +61,9 @@ class Measurement(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """One pair of images at one size, and the objective that every procedure lowers.
+    """Hold one pair of images at one size, and the objective that every procedure lowers.
 
-    Attributes:
+    Args:
         content: float32 (1, H, W, 3).
         style: float32 (1, h, w, 3).
         config: the settings of the objective.
@@ -75,7 +85,7 @@ class Task:
 
     @cached_property
     def measured_objectives(self) -> tuple[tuple[Objective, Targets], ...]:
-        """The objective itself and that of the held-out layers, with their targets."""
+        """Build the objective itself and the one of the held-out layers, with their targets."""
         held_out = replace(self.config, content_layers=HELD_OUT_CONTENT, style_layers=HELD_OUT_STYLE)
         objectives = self.objective(), build_objective(held_out, self.backbone)
         return tuple((objective, self.targets(objective)) for objective in objectives)

@@ -1,4 +1,4 @@
-"""What the benchmark measured, as Markdown tables and as JSON."""
+"""Reports of the benchmark: Markdown tables, and everything measured as JSON."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What the commands have in common: how they end early, and what they ask of the system."""
+"""Helpers of all commands: how they end early, and what they ask of the system."""
 
 import os
 import signal

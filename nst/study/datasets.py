@@ -14,9 +14,9 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", "
 
 @dataclass(frozen=True)
 class Example:
-    """An image file of a dataset.
+    """Describe an image file of a dataset.
 
-    Attributes:
+    Args:
         path: the file.
         title: what the image is called.
         credit: where it comes from; "" where the dataset does not say.
@@ -29,7 +29,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Content images, each to be stylized with each of the style images."""
+    """Hold content images, and the style images that each of them is stylized with.
+
+    Args:
+        name: of the dataset.
+        contents: the content images.
+        styles: the style images.
+    """
 
     name: str
     contents: tuple[Example, ...]

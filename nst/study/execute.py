@@ -22,9 +22,9 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of a study that has come to its end.
+    """Say how one run of a study ended.
 
-    Attributes:
+    Args:
         run: the run of the plan.
         reason: why it failed, in one sentence; None where it was made.
         new: whether this execution made it; False where the folder already had it.

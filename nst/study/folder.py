@@ -31,9 +31,9 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run.
+    """Hold a finished run.
 
-    Attributes:
+    Args:
         picture: float32 (1, H, W, 3) in [0, 1], as it is to be saved.
         record: the run record (see runs.record.run_record).
         quality: the numbers of engine.quality.evaluate for the picture.

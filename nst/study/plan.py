@@ -22,9 +22,9 @@ _COLUMN_AXES = ("style_weight",)
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run of a study.
+    """Describe one run of a study.
 
-    Attributes:
+    Args:
         content: the content image.
         style: the style image.
         config: its settings; the backbone is named, never "auto".
@@ -46,9 +46,9 @@ class StudyRun:
 
 
 class Edge(NamedTuple):
-    """A row or a column of the contact sheet: what all its runs have in common.
+    """Describe a row or a column of the contact sheet by what all its runs have in common.
 
-    Attributes:
+    Args:
         example: the content image of a row, the style image of a column.
         settings: names and values of the varied settings.
     """
@@ -64,9 +64,9 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a study.
+    """List the runs of a study.
 
-    Attributes:
+    Args:
         dataset: the images.
         configs: the settings; every pair is made with each of them.
         pairs: paths of the content and style images to combine; None for all pairs of the dataset.

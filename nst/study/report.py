@@ -1,4 +1,4 @@
-"""What a study has found, to be read: a page that works offline, a table, and a gallery of pictures."""
+"""Reports of a study: a page that works offline, a table, and a gallery of pictures."""
 
 import base64
 import csv

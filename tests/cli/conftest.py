@@ -1,4 +1,4 @@
-"""What the tests of the command line share: files to write, and commands that are refused or started."""
+"""Files to write, and commands that are refused, for all tests of the command line."""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ def history(*levels: tuple[int, int], first_step: int = 1) -> list[dict[str, flo
 
 
 def sent(figure) -> dict:
-    """What the browser gets."""
+    """Read a figure as the browser gets it."""
     return json.loads(figure.to_json())
 
 

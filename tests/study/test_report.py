@@ -1,4 +1,4 @@
-"""What a study is read by: the table, the page and the gallery. How the page looks is for tests/browser."""
+"""The table, the page and the gallery of a study. How the page looks is for tests/browser."""
 
 import csv
 import json
