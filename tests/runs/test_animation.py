@@ -1,4 +1,4 @@
-"""Animations, decoded again: their frames, for how long each is shown, and their colours."""
+"""Animations, decoded again: their frames, how long each is shown, and their colours."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from comparison import EXAMPLES
 from PIL import Image
 
 from nst.engine.images import load_image, to_uint8
@@ -13,7 +14,8 @@ from nst.errors import ImageError
 from nst.formats import ANIMATION_ENDINGS
 from nst.runs.animation import save_animation
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.quick
+
 PHOTO = EXAMPLES / "content" / "chenonceau.jpg"
 
 Shown = list[tuple[np.ndarray, float]]  # pixels (H, W, 3), and for how many seconds
@@ -25,7 +27,7 @@ def flat(*color: int, height: int = 32, width: int = 48) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def frames() -> list[np.ndarray]:
-    """What a run yields, small ones first: the photo three times, ever brighter, then the painting's wave."""
+    """Return frames as of a run: small ones first, the photo ever brighter, and the painting at last."""
     photo, large = (to_uint8(load_image(PHOTO, long_side=side)) for side in (64, 128))
     wave = to_uint8(load_image(EXAMPLES / "style" / "hokusai-great-wave.jpg", long_side=128))
     return [photo // 4, photo // 2, photo, large // 2 + 64, np.ascontiguousarray(wave[: large.shape[0]])]
@@ -42,7 +44,7 @@ def webp(path: Path) -> Shown:
 
 
 def mp4(path: Path) -> Shown:
-    """Frames as players show them, which take the colours for what the file's tags say."""
+    """Decode frames as players show them, which believe the tags of the file about its colours."""
     with av.open(str(path)) as file:
         (stream,) = file.streams
         decoded = [
@@ -58,7 +60,7 @@ def read(path: Path) -> Shown:
 
 
 def screen(shown: Shown, second: float) -> np.ndarray:
-    """What is to be seen at that second."""
+    """Return the frame that is shown at that second."""
     ends = np.cumsum([seconds for _, seconds in shown])
     return shown[int(np.searchsorted(ends, second, side="right"))][0]
 
@@ -87,7 +89,7 @@ def test_every_frame_is_shown_equally_long_at_the_last_ones_size_and_the_last_is
 
 
 @pytest.mark.parametrize("ending", [".webp", ".mp4", ".MP4"])
-def test_the_frames_stay_as_they_are_and_a_path_may_be_text(frames, tmp_path, ending):
+def test_the_frames_are_not_written_to_and_a_path_may_be_text(frames, tmp_path, ending):
     before = [frame.copy() for frame in frames]
     save_animation(frames, str(tmp_path / f"run{ending}"), seconds=0.5)
     assert [file.name for file in tmp_path.iterdir()] == [f"run{ending}"]
@@ -95,7 +97,7 @@ def test_the_frames_stay_as_they_are_and_a_path_may_be_text(frames, tmp_path, en
         assert np.array_equal(frame, copy)
 
 
-def test_a_webp_repeats_for_ever_and_says_that_it_is_srgb(frames, tmp_path):
+def test_a_webp_repeats_for_ever_and_has_the_profile_of_srgb(frames, tmp_path):
     save_animation(frames, tmp_path / "run.webp")
     with Image.open(tmp_path / "run.webp") as file:
         assert file.format == "WEBP"
@@ -105,7 +107,7 @@ def test_a_webp_repeats_for_ever_and_says_that_it_is_srgb(frames, tmp_path):
     assert [seconds for _, seconds in webp(tmp_path / "run.webp")] == [1.5, 1.5, 1.5, 1.5, 2.0]
 
 
-def test_an_mp4_is_what_every_browser_plays(frames, tmp_path):
+def test_an_mp4_is_of_a_kind_that_every_browser_plays(frames, tmp_path):
     save_animation(frames, tmp_path / "run.mp4")
     with av.open(str(tmp_path / "run.mp4")) as file:
         (stream,) = file.streams
@@ -137,7 +139,7 @@ def test_an_mp4_has_one_rate_of_12_to_30_frames_a_second(tmp_path, count, second
     "color",
     [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 120, 60)],
 )
-def test_colours_stay_what_they_are(tmp_path, ending, color):
+def test_colours_are_kept(tmp_path, ending, color):
     path = tmp_path / f"run{ending}"
     save_animation([flat(90, 90, 90), flat(*color)], path, quality=90, seconds=0.5)
     found, _ = read(path)[-1]
@@ -145,7 +147,7 @@ def test_colours_stay_what_they_are(tmp_path, ending, color):
 
 
 @pytest.mark.parametrize("ending", ANIMATION_ENDINGS)
-def test_the_mean_colour_of_a_painting_stays_what_it_is(tmp_path, ending):
+def test_the_mean_colour_of_a_painting_is_kept(tmp_path, ending):
     for example in sorted((EXAMPLES / "style").glob("*.jpg"))[:4]:
         painting = to_uint8(load_image(example, long_side=128))
         save_animation([painting], tmp_path / f"run{ending}")
@@ -230,8 +232,8 @@ def test_no_frames_and_any_other_quality_are_refused_and_nothing_is_written(fram
     path = tmp_path / f"run{ending}"
     assert refusal([], path) == "There is nothing to animate: please let the run take a step first."
     for quality in 0, 101, 80.5, None:
-        told = refusal(frames, path, quality=quality)
-        assert told == "Please set the quality to a whole number from 1 to 100."
+        sentence = refusal(frames, path, quality=quality)
+        assert sentence == "Please set the quality to a whole number from 1 to 100."
     assert list(tmp_path.iterdir()) == []
 
 
@@ -240,12 +242,12 @@ def test_a_place_that_cannot_be_written_is_refused(frames, tmp_path, ending):
     (tmp_path / f"folder{ending}").mkdir()
     (tmp_path / "file").write_text("")
     for place in f"missing/run{ending}", f"folder{ending}", f"file/run{ending}":
-        told = refusal(frames, tmp_path / place, seconds=0.5)
-        assert told == "The animation cannot be saved: check that the folder exists and is writable."
+        sentence = refusal(frames, tmp_path / place, seconds=0.5)
+        assert sentence == "The animation cannot be saved: check that the folder exists and is writable."
 
 
 @pytest.mark.parametrize("ending", ANIMATION_ENDINGS)
-def test_any_name_will_do(frames, tmp_path, monkeypatch, ending):
+def test_any_file_name_works(frames, tmp_path, monkeypatch, ending):
     monkeypatch.chdir(tmp_path)
     for name in f"http:%03d α{ending}", b"caf\xe9".decode(errors="surrogateescape") + ending:
         save_animation(frames[:2], name, seconds=0.5)

@@ -1,4 +1,4 @@
-"""A record says everything about a run, in JSON that people can read."""
+"""The record of a run: everything about it, in JSON that people can read."""
 
 import csv
 import dataclasses
@@ -6,11 +6,13 @@ import hashlib
 import io
 import json
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
+from comparison import EXAMPLES
 from PIL import Image
+from sentences import one_sentence
 
+import nst
 from nst.config import TransferConfig
 from nst.engine.images import load_image, save_image
 from nst.engine.objective import Losses
@@ -21,13 +23,15 @@ from nst.runs.record import (
     describe_image,
     has_levelled_off,
     history_row,
+    printable,
     restored_config,
     run_record,
     save_losses,
     save_record,
 )
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+pytestmark = pytest.mark.quick
+
 IMAGES = {
     "content": describe_image(EXAMPLES / "content" / "chenonceau.jpg"),
     "styles": [describe_image(EXAMPLES / "style" / "hokusai-great-wave.jpg")],
@@ -38,8 +42,8 @@ CONFIG = TransferConfig(
 
 
 @pytest.fixture(scope="module")
-def run(photo, painting, backbone) -> list[Progress]:
-    return list(stylize(photo, painting, CONFIG, backbone))
+def run(photo, painting, backbone, graphs) -> list[Progress]:
+    return list(stylize(photo, painting, CONFIG, backbone, graphs=graphs))
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +52,12 @@ def record(run, backbone) -> dict:
 
 
 def saved(record, path) -> dict:
+    """Save a record, and read it again."""
     save_record(record, path)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_a_row_has_all_of_a_step_but_its_picture(run):
+def test_a_row_holds_a_step_without_its_picture(run):
     for progress in run:
         row = history_row(progress)
         seconds = row.pop("seconds")
@@ -73,13 +78,13 @@ def test_a_row_has_all_of_a_step_but_its_picture(run):
         assert {*row} >= {*Losses._fields}
 
 
-def test_a_row_comes_back_from_json_as_it_was(run):
+def test_a_row_survives_json(run):
     for progress in run:
         assert json.loads(json.dumps(history_row(progress))) == history_row(progress)
 
 
 def rows(share_kept: float, count: int, level: int = 1) -> list[dict]:
-    """A history whose total loss keeps that share of itself at each step."""
+    """Make a history whose total loss keeps that share of itself at each step."""
     return [{"level": level, "total": 3 * share_kept**step} for step in range(count)]
 
 
@@ -113,7 +118,7 @@ def test_the_record_names_its_images(record, tmp_path):
     assert saved(record, tmp_path / "run.json")["images"] == record["images"] == IMAGES
 
 
-def test_an_image_is_known_by_its_name_and_what_is_in_it(tmp_path):
+def test_an_image_is_described_by_its_name_and_its_bytes(tmp_path):
     path, copy = tmp_path / "photo.jpg", tmp_path / "copy.jpg"
     path.write_bytes(b"a photo")
     copy.write_bytes(b"a photo")
@@ -122,26 +127,42 @@ def test_an_image_is_known_by_its_name_and_what_is_in_it(tmp_path):
     assert describe_image(copy) == {"name": "copy.jpg", "sha256": digest}
     copy.write_bytes(b"another")
     assert describe_image(copy)["sha256"] != digest
+    with pytest.raises(ImageError, match="cannot be opened"):
+        describe_image(tmp_path / "missing.jpg")
+
+
+def test_bytes_in_a_name_that_are_not_utf_8_are_escaped():
+    assert printable("Größe α.jpg") == "Größe α.jpg"
+    assert printable(b"caf\xe9.jpg".decode(errors="surrogateescape")) == r"caf\udce9.jpg"
 
 
 def test_the_record_says_what_ran_and_how_it_ended(run, record, backbone):
     assert record["backbone"] == {"name": backbone.name, "note": backbone.note}
     assert record["versions"]["tensorflow"] == version("tensorflow")
     assert record["versions"]["python"].startswith("3.")
-    assert {*record["versions"]} >= {"numpy", "pillow"}
+    assert record["versions"]["nst"] == nst.__version__
+    assert {*record["versions"]} == {"nst", "python", "tensorflow", "numpy", "pillow"}
     assert record["ended"] == "finished"
     assert record["evaluations"] == run[-1].evaluations
     assert record["seconds"] == pytest.approx(run[-1].seconds, abs=0.001)
 
 
 @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
-def test_the_record_says_what_precision_was_used(backbone, precision):
+def test_the_record_names_the_precision_that_was_used(backbone, precision):
     record = run_record(dataclasses.replace(CONFIG, precision=precision), backbone, [], "stopped", IMAGES)
     assert record["config"]["precision"] == precision
     assert record["precision"] == resolve_precision(precision) != "auto"
 
 
-def test_the_history_comes_back_with_one_line_a_step(record, tmp_path):
+def test_the_record_tells_attempts_only_where_there_were_several(backbone):
+    once, twice = (
+        run_record(CONFIG, backbone, [], "finished", IMAGES, attempts=attempts) for attempts in (1, 2)
+    )
+    assert "attempts" not in once
+    assert twice == {**once, "attempts": 2}
+
+
+def test_the_history_is_saved_with_one_line_a_step(record, tmp_path):
     path = tmp_path / "run.json"
     assert saved(record, path)["history"] == record["history"]
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -150,7 +171,7 @@ def test_the_history_comes_back_with_one_line_a_step(record, tmp_path):
     assert len(rows) == CONFIG.iterations
 
 
-def test_text_comes_back_as_it_was(record, tmp_path):
+def test_any_text_in_a_record_survives(record, tmp_path):
     note = 'Größe "α"\n"history": []'
     told = {**record, "backbone": {"name": "vgg19", "note": note}, "ended": note}
     loaded = saved(told, tmp_path / "run.json")
@@ -192,24 +213,22 @@ def test_no_step_makes_an_empty_table(tmp_path):
 
 
 def with_text(photo, path, text):
+    """Save a picture with that text as its metadata."""
     save_image(photo, path, metadata=text)
     return path
 
 
 def unusable(photo, tmp_path, text) -> str:
-    """Why the settings cannot be restored, in the sentence that a visitor reads."""
+    """Return the sentence that says why the settings cannot be restored."""
     with pytest.raises(RecordError) as caught:
         restored_config(with_text(photo, tmp_path / "picture.png", text))
-    sentence = str(caught.value)
-    assert sentence[0].isupper()
-    assert sentence.endswith(".")
-    assert ". " not in sentence
-    assert not set(sentence) & set("\n<>&/\\")
+    sentence = one_sentence(caught.value)
+    assert not {*sentence} & {*"&/\\"}
     return sentence
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
-def test_a_picture_gives_back_the_config_of_its_run(run, record, tmp_path, ending):
+def test_a_picture_restores_the_config_of_its_run(run, record, tmp_path, ending):
     path = with_text(run[-1].image, tmp_path / f"picture{ending}", json.dumps(record))
     assert restored_config(path) == restored_config(str(path)) == CONFIG
     with path.open("rb") as file:
@@ -231,7 +250,7 @@ def test_a_picture_without_a_record_is_refused(photo, tmp_path):
         restored_config(tmp_path / "copy.jpg")
 
 
-def test_what_is_no_image_is_refused_as_everywhere(tmp_path):
+def test_unreadable_images_are_refused_as_everywhere(tmp_path):
     with pytest.raises(ImageError, match="cannot be opened"):
         restored_config(tmp_path / "missing.png")
     with pytest.raises(ImageError, match="not a readable image"):
