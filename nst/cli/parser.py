@@ -33,7 +33,8 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
         ("study", "paint every pair of a dataset, and compare the pictures", _add_study),
         ("bench", "measure our procedure against common ones, which takes hours", _add_bench),
     ):
-        add_arguments(commands.add_parser(name, help=purpose, description=f"{purpose}.", allow_abbrev=False))
+        description = f"{purpose[0].upper()}{purpose[1:]}."
+        add_arguments(commands.add_parser(name, help=purpose, description=description, allow_abbrev=False))
     return parser
 
 

@@ -2,12 +2,10 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
 from tqdm import tqdm
 
 from nst.cli.command import CommandError, CtrlC, check_destination
@@ -63,8 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise KeyboardInterrupt
 
         # 3. Save.
-        picture = blend(recorder.progress.image, job.photo(), config.strength)
-        _save(arguments, picture, recorder.record(job, backbone), _frames(job, recorder))
+        _save(arguments, job, recorder, recorder.record(job, backbone))
 
     # 4. Say how it ended.
     progress = recorder.progress
@@ -115,9 +112,10 @@ def _frames(job: Job, recorder: Recorder) -> list[Pixels]:
     return [job.content, *map(to_uint8, moments)]
 
 
-def _save(
-    arguments: argparse.Namespace, picture: tf.Tensor, record: dict[str, Any], frames: Sequence[Pixels]
-) -> None:
+def _save(arguments: argparse.Namespace, job: Job, recorder: Recorder, record: dict[str, Any]) -> None:
+    """Write every file that was asked for."""
+    assert recorder.progress is not None
+    picture = blend(recorder.progress.image, job.photo(), job.config.strength)
     quality = {"quality": arguments.quality} if arguments.quality else {}
     try:
         save_image(picture, arguments.output, metadata=json.dumps(record), **quality)
@@ -126,6 +124,6 @@ def _save(
         if arguments.losses:
             save_losses(record["history"], arguments.losses)
         if arguments.animation:
-            save_animation(frames, arguments.animation, **quality)
+            save_animation(_frames(job, recorder), arguments.animation, **quality)
     except (ImageError, OSError) as error:
         raise CommandError(f"The run has ended, but not all of it could be saved: {error}", 1) from error
