@@ -105,7 +105,7 @@ def test_the_record_names_every_image_and_its_hash(halves):
 
 
 def test_a_larger_start_is_reduced_and_a_smaller_one_stays(tmp_path):
-    for width, expected in ((400, (48, 64)), (64, (48, 64)), (40, (30, 40))):
+    for width, expected in ((400, (48, 64)), (64, (48, 64)), (48, (36, 48))):
         start = draw(tmp_path / "start.png", size=(width, width * 3 // 4))
         job = read_inputs(CONFIG, PHOTO, [WAVE], start=start)
         assert job.start.shape[:2] == expected
@@ -149,7 +149,7 @@ def test_an_unusable_file_is_named_by_its_role(tmp_path, role):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ImageError, match="^Painting: The image file cannot be opened"):
+    with pytest.raises(ImageError, match=r"^Painting: The image file cannot be opened"):
         read_inputs(CONFIG, PHOTO, [tmp_path / "missing.png"])
 
 
