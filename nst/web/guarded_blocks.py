@@ -11,7 +11,7 @@ from gradio_client import utils as client_utils
 
 from nst.errors import UserError, WeightsError
 
-_FAILED = "This did not work: please check what was sent, and try again."
+FAILED = "This did not work: please check what was sent, and try again."
 
 logger = logging.getLogger("nst")
 
@@ -66,14 +66,17 @@ def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
 
 def plain_error(error: Exception) -> gr.Error:
     """Turn an exception into what the visitor is told; one that nobody can act on is logged."""
-    if isinstance(error, WeightsError):  # its own sentence is for those who can install files
-        sentence = f"{error.problem}: please choose another network."
-    elif isinstance(error, UserError):
-        sentence = str(error)
-    else:
+    if not isinstance(error, UserError):
         logger.warning(describe_error(error))
-        sentence = _FAILED
-    return gr.Error(sentence, print_exception=False)
+        return gr.Error(FAILED, print_exception=False)
+    return gr.Error(sentence_for_visitors(error), print_exception=False)
+
+
+def sentence_for_visitors(error: UserError) -> str:
+    """Say what went wrong, to somebody who can't install files on this server."""
+    if isinstance(error, WeightsError):
+        return f"{error.problem}: please choose another network."
+    return str(error)
 
 
 def describe_error(error: BaseException) -> str:

@@ -34,6 +34,7 @@ from nst.web.components import (
 )
 from nst.web.contact_sheet import ShownStudy
 from nst.web.finished_run import FinishedRun, read_files, write_files
+from nst.web.guarded_blocks import sentence_for_visitors
 from nst.web.results_panel import ResultsPanel
 from nst.web.settings_panel import SettingsPanel
 from nst.web.uploads import RunRequest, uploaded_file
@@ -262,7 +263,8 @@ class PaintTab:
                 if run.recorder.progress is None:
                     outcome = {**await self._show_again(before), **outcome}
             except (UserError, OSError) as error:
-                text = str(error) if isinstance(error, UserError) else "The picture could not be saved."
+                known = isinstance(error, UserError)
+                text = sentence_for_visitors(error) if known else "The picture could not be saved."
                 yield {**ready, **await self._show_again(before), self.results.status: status(text)}
                 raise
             yield {**ready, **outcome}

@@ -27,6 +27,7 @@ from nst.errors import ConfigError, DatasetError, ImageError, RunnerError
 from nst.runs.ray_runner import runner_from
 from nst.serving.limits import limits_from
 from nst.serving.middleware import (
+    HEADERS,
     UNREADABLE,
     FairShare,
     FormLimits,
@@ -40,7 +41,7 @@ from nst.serving.rate_limit import MEGABYTE
 from nst.serving.storage import Storage
 from nst.study.datasets import load_datasets
 from nst.web.gradio_patches import check_gradio
-from nst.web.guarded_blocks import WithoutWords
+from nst.web.guarded_blocks import FAILED, WithoutWords
 from nst.web.page import build_page
 from nst.web.theme import CSS, THEME
 
@@ -100,7 +101,7 @@ def launch(queue: RunQueue, *, metrics: bool = False, **options: Any) -> gr.Bloc
                 Middleware(FormLimits),
                 Middleware(SessionNames, uploads=UPLOADS),
             ],
-            "exception_handlers": {RequestValidationError: _refuse_unreadable},
+            "exception_handlers": {RequestValidationError: _refuse_unreadable, Exception: _answer_failure},
             "lifespan": _lifespan_of(storage, page),
         },
         **options,
@@ -153,6 +154,11 @@ def _read_auth(text: str) -> tuple[str, str] | None:
 async def _refuse_unreadable(request: Request, error: Exception) -> JSONResponse:
     """In place of an answer that repeats what was sent, or fails where JSON has no word for it."""
     return JSONResponse({"error": UNREADABLE}, 422)
+
+
+async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
+    """In place of an answer that goes past the middleware, and so without its headers."""
+    return JSONResponse({"error": FAILED}, 500, HEADERS)
 
 
 def _lifespan_of(storage: Storage, page: gr.Blocks) -> Any:

@@ -4,12 +4,11 @@ import os
 import shutil
 
 import pytest
+from browsing import WIDE, button
 from playwright.sync_api import sync_playwright
 from served import serving
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
-WIDE, PHONE = {"width": 1400, "height": 1000}, {"width": 390, "height": 844}
-TABLET = {"width": 820, "height": 1180}
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +25,16 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def server():
-    with serving() as (_, page):
-        yield page.local_url
+def served():
+    """A server for all tests that share one, as its URL and its queue."""
+    with serving() as (queue, page):
+        queue.warm_up.future.result()
+        yield page.local_url, queue
+
+
+@pytest.fixture(scope="session")
+def server(served):
+    return served[0]
 
 
 @pytest.fixture
@@ -54,7 +60,3 @@ def visit(chromium, server):
         context.close()
     assert foreign == []
     assert errors == []
-
-
-def button(page, name):
-    return page.get_by_role("button", name=name, exact=True)

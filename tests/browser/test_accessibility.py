@@ -4,9 +4,8 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import PHONE, TABLET, WIDE, button
+from browsing import PHONE, TABLET, WIDE, button, quick
 from playwright.sync_api import expect
-from test_paint_tab import quick
 
 
 def serious(page):

@@ -3,31 +3,22 @@
 import re
 
 import pytest
-from conftest import button
+from browsing import button, quick
 from playwright.sync_api import expect
-from served import serving
-from test_freed import MOST_SECONDS, painted, spent_until_free
-from test_paint_tab import quick
-
-
-@pytest.fixture(scope="module")
-def served():
-    with serving() as (line, page):
-        line.warm_up.future.result()
-        yield page.local_url, line
+from served import MOST_SECONDS, has_begun, spent_until_free
 
 
 @pytest.mark.parametrize("leave", ["stops", "reloads", "closes the tab"])
 def test_whoever_leaves_the_page_frees_the_processor(chromium, served, leave):
-    server, line = served
+    server, queue = served
     page = chromium.new_page()
     page.goto(server)
     button(page, "Stylize").wait_for()
     quick(page, size=256, iterations=1000)
     button(page, "Stylize").click()
-    painted(line)
+    has_begun(queue)
     {"stops": button(page, "Stop").click, "reloads": page.reload, "closes the tab": page.close}[leave]()
-    assert spent_until_free(line) < MOST_SECONDS
+    assert spent_until_free(queue) < MOST_SECONDS
     page.close()
 
 

@@ -3,54 +3,27 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHONE, WIDE, button
+from browsing import (
+    PHONE,
+    WIDE,
+    button,
+    chart_place,
+    chart_points,
+    colors,
+    preview,
+    quick,
+    result,
+    save,
+    set_number,
+    set_range,
+    stylize,
+)
 from PIL import Image
 from playwright.sync_api import expect
-from served import serving
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def set_number(page, label, value):
-    """Type into the number box of a slider."""
-    box = page.get_by_role("spinbutton", name=re.compile(label)).first
-    box.fill(str(value))
-    box.press("Enter")
-
-
-def quick(page, size=128, iterations=40):
-    set_number(page, "Size", size)
-    set_number(page, "Iterations", iterations)
-
-
-def save(page, path, form=None):
-    """Take home what "Save as" offers; the name that the browser is given for it."""
-    if form:
-        page.get_by_label("Save as").click()
-        page.get_by_role("option", name=form, exact=True).click()
-        expect(button(page, "Preparing …").or_(button(page, "Save"))).to_be_visible()
-        page.wait_for_timeout(300)
-    expect(button(page, "Save")).to_be_enabled(timeout=60_000)
-    with page.expect_download() as download:
-        button(page, "Save").click()
-    download.value.save_as(path)
-    return download.value.suggested_filename
-
-
-def preview(page):
-    """The address of the preview, None where there is none at this moment."""
-    return page.evaluate("document.querySelector('#picture img')?.src")
-
-
-def chart_points(page):
-    """How many steps each line of the chart shows."""
-    return page.evaluate(
-        "[...document.querySelectorAll('#chart .js-plotly-plot')].flatMap(p => p.data.map(t => t.x.length))"
-    )
+from served import EXAMPLES, serving
 
 
 def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(visit, tmp_path):
@@ -60,7 +33,7 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
     expect(page.locator("#content img")).to_have_attribute("src", re.compile("mountain-sunset"))
     expect(page.locator("#style img")).to_have_attribute("src", re.compile("munch-the-scream"))
 
-    quick(page, size=256, iterations=150)
+    quick(page, size=192, iterations=100)
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("step", timeout=60_000)
     previews, points = set(), []
@@ -72,14 +45,14 @@ def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(v
     assert len(set(points)) >= 3
     assert points[-1] > points[0]
 
-    expect(page.locator(".status")).to_contain_text("Done: 150 steps")
+    expect(page.locator(".status")).to_contain_text("Done: 100 steps")
     expect(page.locator("#comparison img").nth(1)).to_be_visible()
-    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 150")
+    page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 100")
     assert save(page, tmp_path / "picture.png") == "mountain-sunset--munch-the-scream.png"
-    assert Image.open(tmp_path / "picture.png").size == (256, 171)
+    assert Image.open(tmp_path / "picture.png").size == (192, 128)
     save(page, tmp_path / "run.json", "The run record (JSON)")
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["config"]["iterations"] == len(record["history"]) == 150
+    assert record["config"]["iterations"] == len(record["history"]) == 100
     assert record["ended"] == "finished"
 
 
@@ -127,7 +100,7 @@ def test_stop_takes_a_waiting_visitor_out_of_the_line(visit):
     expect(first.locator(".status")).to_contain_text("step", timeout=60_000)
     button(second, "Stylize").click()
     expect(second.locator(".status")).to_contain_text(
-        "Your picture is number 2 of 2 in the line", timeout=60_000
+        "Your picture is number 2 of 2 in the queue", timeout=60_000
     )
     button(second, "Stop").click()
     expect(second.locator(".status")).to_contain_text("Stopped before the first step")
@@ -140,32 +113,15 @@ def test_two_visitors_see_their_own_pictures_one_after_the_other(visit):
     second.locator(".pairs:visible button.thumbnail-item").nth(2).click()
     expect(second.locator("#style img")).to_have_attribute("src", re.compile("great-wave"))
     for page in (first, second):
-        quick(page, size=192, iterations=40)
+        quick(page, size=128, iterations=30)
         button(page, "Stylize").click()
     expect(second.locator(".status")).to_contain_text(
-        "Your picture is number 2 of 2 in the line", timeout=60_000
+        "Your picture is number 2 of 2 in the queue", timeout=60_000
     )
     for page in (first, second):
-        expect(page.locator(".status")).to_contain_text("Done: 40 steps", timeout=120_000)
+        expect(page.locator(".status")).to_contain_text("Done: 30 steps", timeout=120_000)
     scream, great_wave = (colors(page) for page in (first, second))
     assert scream[0] - scream[2] > great_wave[0] - great_wave[2] + 20  # the one is redder than the other
-
-
-def colors(page):
-    """The mean red, green and blue of the result."""
-    return page.evaluate(
-        """async () => {
-            const image = [...document.querySelectorAll('#comparison img')].at(-1);
-            await image.decode();
-            const canvas = document.createElement('canvas');
-            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-            const context = canvas.getContext('2d');
-            context.drawImage(image, 0, 0);
-            const data = context.getImageData(0, 0, canvas.width, canvas.height).data;
-            const mean = (values) => values.reduce((a, b) => a + b) / values.length;
-            return [0, 1, 2].map((channel) => mean(data.filter((_, index) => index % 4 === channel)));
-        }"""
-    )
 
 
 def test_closing_the_tab_frees_the_place(visit):
@@ -233,7 +189,7 @@ def test_a_run_that_fails_says_why_and_the_next_one_works(visit, monkeypatch):
 @pytest.mark.parametrize("viewport", [WIDE, PHONE])
 def test_nothing_moves_while_a_run_goes_on(visit, viewport):
     page = visit(viewport)
-    quick(page, size=192, iterations=60)
+    quick(page, size=192, iterations=40)
     places = {chart_place(page)}
     button(page, "Stylize").click()
     expect(button(page, "Painting …")).to_be_visible()
@@ -243,11 +199,6 @@ def test_nothing_moves_while_a_run_goes_on(visit, viewport):
     expect(page.locator(".status")).to_contain_text("Done")
     places.add(chart_place(page))
     assert len(places) == 1
-
-
-def chart_place(page):
-    """How far below the top of the page the chart begins, in pixels."""
-    return page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY")
 
 
 def test_a_phone_shows_the_whole_width_and_the_picture_after_a_tap(visit):
@@ -275,29 +226,12 @@ def test_a_folder_of_ones_own_takes_the_examples_place(chromium, tmp_path, monke
         expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
 
 
-def painted(page, **settings):
-    """A short run that has ended."""
-    quick(page, **settings)
-    button(page, "Stylize").click()
-    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
-
-
-def set_range(page, label, value):
-    """Move a slider itself."""
-    page.get_by_role("slider", name=re.compile(label)).first.fill(str(value))
-
-
-def result(page):
-    """The address of the picture beside the photo."""
-    return page.evaluate("[...document.querySelectorAll('#comparison img')].at(-1)?.src")
-
-
 def test_a_moment_of_the_run_is_shown_marked_saved_and_gone_on_from(visit, tmp_path):
     page = visit()
-    painted(page, size=128, iterations=80)
+    stylize(page, size=128, iterations=40)
     end = result(page)
     set_range(page, "Moment", 3)
-    expect(page.locator(".status")).to_contain_text(re.compile(r"^Step \d+ of 80, 128 px: content"))
+    expect(page.locator(".status")).to_contain_text(re.compile(r"^Step \d+ of 40, 128 px: content"))
     page.wait_for_function(
         "(end) => [...document.querySelectorAll('#comparison img')].at(-1).src !== end", arg=end
     )
@@ -318,7 +252,7 @@ def test_a_moment_of_the_run_is_shown_marked_saved_and_gone_on_from(visit, tmp_p
 
 def test_strength_changes_the_picture_without_a_new_run(visit, tmp_path):
     page = visit()
-    painted(page, iterations=20)
+    stylize(page, iterations=20)
     end = result(page)
     save(page, tmp_path / "full.png")
     set_range(page, "Strength", 0)
@@ -345,7 +279,7 @@ def test_strength_changes_the_picture_without_a_new_run(visit, tmp_path):
 )
 def test_a_run_is_taken_home_in_many_forms(visit, tmp_path, form, ending, kind):
     page = visit()
-    painted(page, iterations=10)
+    stylize(page, iterations=10)
     assert save(page, tmp_path / "file", form).endswith(f"--munch-the-scream.{ending}")
     assert kind in (tmp_path / "file").read_bytes()[:1000]
 
@@ -356,7 +290,7 @@ def test_dropping_a_saved_picture_restores_its_settings(visit, tmp_path):
     page.get_by_role("radio", name="matched").click()
     set_number(page, "Style scale", 0.5)
     set_number(page, "Content weight", 3.5)
-    painted(page, iterations=4)
+    stylize(page, iterations=4)
     save(page, tmp_path / "picture.png")
 
     other = visit()
@@ -388,7 +322,7 @@ def test_a_second_painting_is_blended_in(visit, tmp_path):
     page.locator("#style2 input[type=file]").set_input_files(EXAMPLES / "style" / "hokusai-great-wave.jpg")
     expect(page.locator("#style2 img")).to_be_visible()
     set_number(page, "Weight 2", 3)
-    painted(page, iterations=4)
+    stylize(page, iterations=4)
     save(page, tmp_path / "run.json", "The run record (JSON)")
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["config"]["style_blend"] == [1, 3]
@@ -409,10 +343,10 @@ def test_only_what_is_drawn_on_the_photo_is_painted(visit, tmp_path):
     middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(middle[0] - 60, middle[1])
     page.mouse.down()
-    page.mouse.move(middle[0] + 60, middle[1], steps=20)
+    page.mouse.move(middle[0] + 60, middle[1], steps=5)
     page.mouse.up()
     expect(page.locator("#mask img")).to_be_visible(timeout=30_000)
-    painted(page, iterations=8)
+    stylize(page, iterations=8)
     save(page, tmp_path / "picture.png")
     picture = np.asarray(Image.open(tmp_path / "picture.png"), float)
     photo = np.asarray(Image.open(EXAMPLES / "content" / "chenonceau.jpg").resize((128, 96)), float)

@@ -4,25 +4,19 @@ import json
 import re
 import zipfile
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-from conftest import PHONE, WIDE, button
+from browsing import PHONE, WIDE, button, set_number
 from playwright.sync_api import expect
+from served import EXAMPLES
 
 from nst.config import TransferConfig
-from nst.runs.runner import Local
+from nst.runs.runner import LocalRunner
 from nst.study.datasets import Dataset, load_datasets
-from nst.study.folder import Plan, StudyFolder, carry_out, grid
-from nst.study.report import write_index
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-def set_number(page, label, value):
-    box = page.get_by_role("spinbutton", name=re.compile(label)).locator("visible=true").first
-    box.fill(str(value))
-    box.press("Enter")
+from nst.study.execute import execute
+from nst.study.folder import StudyFolder
+from nst.study.plan import Plan, grid
+from nst.study.report import write_report
 
 
 def open_study(page, styles="10, 100", size=64, iterations=4):
@@ -127,7 +121,7 @@ def test_choosing_an_example_shows_what_was_painted_beforehand(visit):
     page = visit()
     page.get_by_role("tab", name=re.compile("Large dataset")).click()
     page.locator(".pairs:visible button.thumbnail-item").nth(9).click()
-    said = re.compile("painted beforehand like .*Press Stylize to see it happen")
+    said = re.compile("already painted like .*Press Stylize to see it happen")
     expect(page.locator(".status:visible")).to_contain_text(said)
     expect(page.locator("#comparison img").nth(1)).to_have_attribute(
         "src", re.compile("mountain-sunset--munch")
@@ -151,10 +145,10 @@ def study(tmp_path_factory):
     base = TransferConfig(size=64, iterations=3, backbone="vgg16-hed")
     plan = Plan(dataset, grid(base, {"style_weight": [10, 100]}))
     folder = StudyFolder(tmp_path_factory.mktemp("study"))
-    with folder.locked(), closing(Local()) as runner:
-        for _ in carry_out(plan, folder, runner):
+    with folder.locked(), closing(LocalRunner()) as runner:
+        for _ in execute(plan, folder, runner):
             pass
-        write_index(plan, folder)
+        write_report(plan, folder)
     return folder
 
 
