@@ -163,12 +163,17 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
     if picture.mode != "CMYK":
         picture = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
-    if profile:
+    if profile and _undated(profile) != _undated(SRGB_PROFILE):  # the conversion would change nothing
         picture = _apply_profile(picture, profile)
     picture = picture.convert("RGB")
     if alpha is not None:
         picture = Image.composite(picture, Image.new("RGB", picture.size, "white"), alpha)
     return picture
+
+
+def _undated(profile: bytes) -> bytes:
+    """Leave the creation time out of an ICC profile (ICC.1:2022, 7.2.8)."""
+    return profile[:24] + profile[36:]
 
 
 def _apply_profile(picture: Image.Image, profile: bytes) -> Image.Image:

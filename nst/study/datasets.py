@@ -68,6 +68,10 @@ def load_datasets(folder: Path | str | None = None) -> tuple[Dataset, ...]:
         DatasetError: where there are no images of both kinds, or the datasets.json cannot be used.
     """
     root = Path(folder or os.environ.get("NST_EXAMPLES") or BUNDLED).expanduser().resolve()
+    if root == BUNDLED and not root.is_dir():  # an installed package has no examples
+        raise DatasetError(
+            "There are no example images here: please set NST_EXAMPLES to a folder with content/ and style/ in it."
+        )
     return _read_listing(root) if (root / "datasets.json").is_file() else (_read_folder(root),)
 
 
@@ -77,7 +81,12 @@ def find_dataset(name: str) -> Dataset:
     Raises:
         DatasetError: where there is neither, or it cannot be used.
     """
-    datasets = load_datasets()
+    try:
+        datasets = load_datasets()
+    except DatasetError:
+        if not Path(name).is_dir():
+            raise
+        datasets = ()  # a folder needs no examples
     for dataset in datasets:
         if dataset.name == name:
             return dataset

@@ -99,6 +99,13 @@ def test_a_folder_is_named_by_an_argument_its_text_or_the_environment(folder, mo
     assert load_datasets()[0].name == "small"
 
 
+def test_an_installed_package_without_examples_still_takes_a_folder(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr("nst.study.datasets.BUNDLED", tmp_path / "examples")
+    with pytest.raises(DatasetError, match="please set NST_EXAMPLES to a folder"):
+        find_dataset("small")
+    assert find_dataset(str(folder)).contents == load_datasets(folder)[0].contents
+
+
 def test_other_files_are_passed_over(folder):
     before = load_datasets(folder)
     for name in (
