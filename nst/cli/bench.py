@@ -1,4 +1,4 @@
-"""The command `bench`: our procedure measured against common ones."""
+"""The command `bench`: our speed compared with common procedures."""
 
 import argparse
 import sys

@@ -101,7 +101,7 @@ def test_a_folder_is_named_by_an_argument_its_text_or_the_environment(folder, mo
 
 def test_an_installed_package_without_examples_still_takes_a_folder(folder, monkeypatch, tmp_path):
     monkeypatch.setattr("nst.study.datasets.BUNDLED", tmp_path / "examples")
-    with pytest.raises(DatasetError, match="please set NST_EXAMPLES to a folder"):
+    with pytest.raises(DatasetError, match="please let NST_EXAMPLES name a folder"):
         find_dataset("small")
     assert find_dataset(str(folder)).contents == load_datasets(folder)[0].contents
 
