@@ -70,7 +70,7 @@ def load_datasets(folder: Path | str | None = None) -> tuple[Dataset, ...]:
     root = Path(folder or os.environ.get("NST_EXAMPLES") or BUNDLED).expanduser().resolve()
     if root == BUNDLED and not root.is_dir():  # an installed package has no examples
         raise DatasetError(
-            "There are no examples here: please let NST_EXAMPLES name a folder with content/ and style/ in it."
+            "There are no examples here: please let NST_EXAMPLES name a folder with content/ and style/."
         )
     return _read_listing(root) if (root / "datasets.json").is_file() else (_read_folder(root),)
 

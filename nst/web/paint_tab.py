@@ -263,8 +263,9 @@ class PaintTab:
                 if run.recorder.progress is None:
                     outcome = {**await self._show_again(before), **outcome}
             except (UserError, OSError) as error:
-                known = isinstance(error, UserError)
-                text = sentence_for_visitors(error) if known else "The picture could not be saved."
+                text = "The picture could not be saved."
+                if isinstance(error, UserError):
+                    text = sentence_for_visitors(error)
                 yield {**ready, **await self._show_again(before), self.results.status: status(text)}
                 raise
             yield {**ready, **outcome}

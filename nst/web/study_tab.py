@@ -382,7 +382,7 @@ class StudyTab:
         """Show the contact sheet and the loss curves of the runs that there are."""
         curves = await self._background.run(_curves, shown)
         legend = render("legend.html", entries=zip(curves, palette(len(curves)), strict=True))
-        alone = {"": next(iter(curves.values()), [])}  # the legend names the run
+        alone: dict[str, Any] = {"": next(iter(curves.values()), [])}  # the legend names the run
         return {
             self.chart: loss_chart(curves if len(curves) > 1 else alone),
             self.legend: legend,
