@@ -1,4 +1,4 @@
-"""What every error for people has in common."""
+"""The form that all error messages for people share."""
 
 import re
 

@@ -167,7 +167,7 @@ def test_a_style_of_any_shape_works_at_its_smallest_scale(paint, painting, shape
 
 
 @pytest.mark.parametrize("init", ["content", "noise"])
-def test_in_luminance_only_the_lightness_is_painted(large_photo, painting, backbone, init, graphs):
+def test_in_luminance_only_the_lightness_changes(large_photo, painting, backbone, init, graphs):
     """The photo's chroma, rgb minus Y, is kept to rounding at every step."""
     photo = seen(large_photo, 64)
     config = exactly(colors="luminance", init=init)
@@ -220,7 +220,7 @@ def thirds() -> tf.Tensor:
 
 
 @pytest.mark.parametrize("colors", ["style", "luminance", "matched"])
-def test_black_keeps_the_photo_and_white_is_painted(photo, painting, backbone, thirds, colors, graphs):
+def test_black_keeps_the_photo_and_white_is_stylized(photo, painting, backbone, thirds, colors, graphs):
     config = exactly(colors=colors)
     for progress in stylize(photo, painting, config, backbone, graphs=graphs, mask=thirds):
         assert np.array_equal(to_uint8(progress.image)[:, :22], to_uint8(photo)[:, :22])
@@ -262,7 +262,7 @@ def test_a_mask_works_at_every_level(paint):
     assert mean_difference(picture[:, :, 136:], photo[:, :, 136:]) > 0.05
 
 
-def test_a_spot_that_vanishes_in_deep_layers_is_painted_alone(paint, photo):
+def test_a_spot_that_vanishes_in_deep_layers_is_stylized_alone(paint, photo):
     spot = np.zeros((1, 48, 64, 1), np.float32)
     spot[0, 20:22, 30:32] = 1
     last = paint(mask=tf.constant(spot))
@@ -286,9 +286,7 @@ def in_two_styles(paint, painting, scream, halves) -> tf.Tensor:
     return paint(style=[painting, scream], mask=halves, mask_mode="styles").image
 
 
-def test_white_is_painted_like_the_first_style_and_black_like_the_second(
-    in_two_styles, painting, scream, style_distance
-):
+def test_white_gets_the_first_style_and_black_the_second(in_two_styles, painting, scream, style_distance):
     left, right = in_two_styles[:, :, :32], in_two_styles[:, :, 32:]
     for style, own, other in ((painting, left, right), (scream, right, left)):
         near, far = (style_distance(half, style) for half in (own, other))

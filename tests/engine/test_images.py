@@ -845,7 +845,7 @@ def test_text_of_other_programs_is_not_taken_for_metadata(photo, tmp_path):
 
 
 @pytest.mark.parametrize("shape", [fitted_size(32, 128, 64), fitted_size(100, 800, 500)])
-def test_metadata_is_read_from_results_that_are_too_small_or_narrow_to_be_painted(tmp_path, shape):
+def test_metadata_is_read_from_results_that_are_too_small_or_narrow_as_inputs(tmp_path, shape):
     save_image(tf.zeros((1, *shape, 3)), tmp_path / "picture.png", metadata="about")
     assert read_metadata(tmp_path / "picture.png") == "about"
     assert "too small" in refusal(tmp_path / "picture.png") or "too long" in refusal(tmp_path / "picture.png")

@@ -396,7 +396,7 @@ def test_adam_takes_the_steps_of_keras():
 # Non-finite losses
 
 
-def test_lbfgs_converges_beside_a_wall_of_nan():
+def test_lbfgs_converges_next_to_a_wall_of_nan():
     tried = Recorded(below_one)
     optimizer = LBFGS(tried, zeros(5), step_size=3.0)
     for _ in range(60):

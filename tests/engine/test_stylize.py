@@ -91,9 +91,7 @@ def test_every_step_is_reported(history, photo, config):
     assert_coherent(history, photo, config)
 
 
-def test_the_picture_is_painted_in_the_style_and_still_shows_the_content(
-    history, photo, painting, config, losses_at
-):
+def test_the_picture_has_the_style_and_still_shows_the_content(history, photo, painting, config, losses_at):
     photo_itself = losses_at(photo, config)
     stretched = resize(painting, *photo.shape[1:3])
     painting_itself = losses_at(stretched, config)

@@ -173,8 +173,8 @@ def test_the_history_is_saved_with_one_line_a_step(record, tmp_path):
 
 def test_any_text_in_a_record_survives(record, tmp_path):
     note = 'Größe "α"\n"history": []'
-    told = {**record, "backbone": {"name": "vgg19", "note": note}, "ended": note}
-    loaded = saved(told, tmp_path / "run.json")
+    record = {**record, "backbone": {"name": "vgg19", "note": note}, "ended": note}
+    loaded = saved(record, tmp_path / "run.json")
     assert loaded["backbone"]["note"] == loaded["ended"] == note
     assert loaded["history"] == record["history"]
     assert "Größe" in (tmp_path / "run.json").read_text(encoding="utf-8")
@@ -243,8 +243,8 @@ def test_a_setting_that_is_missing_has_its_default(photo, record, tmp_path, sett
 
 
 def test_a_picture_without_a_record_is_refused(photo, tmp_path):
-    told = "This picture holds no record of a run: please use the file as it was first saved."
-    assert unusable(photo, tmp_path, None) == told
+    sentence = "This picture holds no record of a run: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, None) == sentence
     Image.open(tmp_path / "picture.png").save(tmp_path / "copy.jpg")
     with pytest.raises(RecordError, match="no record"):
         restored_config(tmp_path / "copy.jpg")
@@ -263,8 +263,8 @@ def test_unreadable_images_are_refused_as_everywhere(tmp_path):
     ids=lambda text: text[:12],
 )
 def test_a_damaged_record_is_refused(photo, tmp_path, text):
-    told = "The record in this picture is damaged: please use the file as it was first saved."
-    assert unusable(photo, tmp_path, text) == told
+    sentence = "The record in this picture is damaged: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, text) == sentence
 
 
 @pytest.mark.parametrize(
@@ -272,17 +272,17 @@ def test_a_damaged_record_is_refused(photo, tmp_path, text):
     ["3", "null", "[]", '["config"]', "{}", '{"config": null}', '{"config": []}', '{"config": "size"}'],
 )
 def test_a_record_without_settings_is_refused(photo, tmp_path, text):
-    told = "The record in this picture has no settings: please use the file as it was first saved."
-    assert unusable(photo, tmp_path, text) == told
+    sentence = "The record in this picture has no settings: please use the file as it was first saved."
+    assert unusable(photo, tmp_path, text) == sentence
 
 
 def test_an_unknown_setting_is_refused_and_named_where_its_name_is_plain(photo, tmp_path):
-    told = "The settings in this picture can't be used: this version does not know "
+    sentence = "The settings in this picture can't be used: this version does not know "
     text = json.dumps({"config": {"size": 64, "brush_size": 3}})
-    assert unusable(photo, tmp_path, text) == told + "brush_size."
+    assert unusable(photo, tmp_path, text) == sentence + "brush_size."
     for name in "<b>brush</b>", "größe", "b" * 41, "", "a b", "x\ny":
         text = json.dumps({"config": {"size": 64, name: 3}})
-        assert unusable(photo, tmp_path, text) == told + "all of them."
+        assert unusable(photo, tmp_path, text) == sentence + "all of them."
 
 
 @pytest.mark.parametrize(
@@ -300,8 +300,8 @@ def test_an_unknown_setting_is_refused_and_named_where_its_name_is_plain(photo, 
 )
 def test_a_setting_that_cannot_be_used_is_refused_with_its_reason(photo, tmp_path, name, value, reason):
     text = json.dumps({"config": {name: value}})
-    told = unusable(photo, tmp_path, text)
-    assert told.startswith(f"The settings in this picture can't be used: {reason}")
+    sentence = unusable(photo, tmp_path, text)
+    assert sentence.startswith(f"The settings in this picture can't be used: {reason}")
 
 
 def test_the_pixels_of_a_picture_do_not_change_with_its_record(photo, record, tmp_path):
