@@ -17,6 +17,7 @@ import numpy as np
 from nst.config import SETTINGS, TransferConfig
 from nst.engine.images import decode_image
 from nst.runs.job import Job
+from nst.runs.runner import Runner
 from nst.serving.limits import Limits
 from nst.serving.queue import RunQueue
 from nst.web import server
@@ -31,9 +32,11 @@ MOST_SECONDS = 2  # of the processor, from the moment somebody leaves
 
 
 @contextmanager
-def serving(limits: Limits = Limits(), **options: Any) -> Iterator[tuple[RunQueue, gr.Blocks]]:
+def serving(
+    limits: Limits = Limits(), runner: Runner | None = None, **options: Any
+) -> Iterator[tuple[RunQueue, gr.Blocks]]:
     """Serve the page on a free port, with a queue of its own; `options` are those of Gradio's launch()."""
-    queue = RunQueue(limits=limits)
+    queue = RunQueue(runner, limits)
     page = server.launch(queue, prevent_thread_lock=True, quiet=True, **options)
     try:
         yield queue, page

@@ -1,7 +1,8 @@
-"""All that this page needs of Gradio beyond its public interface, in one place.
+"""All that this page needs of Gradio beyond its documented interface, in one place.
 
 Each function here says why it is needed and names what it relies on; `check_gradio` fails loudly, before the
-page is served, where Gradio no longer has it.
+page is served, where Gradio no longer has it. So it does for the methods that `GuardedBlocks` and
+`MaskEditor` override: where nothing calls them any more, they would protect nobody.
 """
 
 import asyncio
@@ -12,17 +13,23 @@ from typing import Any
 import gradio as gr
 import gradio.component_meta
 import gradio.queueing
+from gradio.state_holder import SessionState
 
+_OVERRIDDEN = {gr.Blocks: ("process_api", "preprocess_data"), gr.ImageEditor: ("accept_blobs", "preprocess")}
 _QUEUE_NAMES = ("pending_messages_per_session", "active_jobs")
 _EVENT_NAMES = ("alive", "session_hash")
 
 
 def check_gradio(page: gr.Blocks) -> None:
-    """Check that Gradio has every private name that this module uses.
+    """Check that Gradio has every name that the page relies on.
 
     Raises:
         RuntimeError: one is missing in this version of Gradio.
     """
+    for owner, names in _OVERRIDDEN.items():
+        for name in names:
+            _require(owner, name, f"gr.{owner.__name__}")
+    _require(SessionState(page), "config_values", "gradio.state_holder.SessionState")
     queue = _require(page, "_queue", "gr.Blocks")
     for name in _QUEUE_NAMES:
         _require(queue, name, "gradio.queueing.Queue")

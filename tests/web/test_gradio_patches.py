@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 import gradio.component_meta
 import gradio.queueing
+import gradio.state_holder
 import pytest
 
 from nst.web import gradio_patches, mask_editor
@@ -36,6 +37,36 @@ def test_a_gradio_that_lacks_a_name_is_refused_before_the_page_is_served(page, m
     if owner is gradio.queueing.Queue:
         page.queue()
     with pytest.raises(RuntimeError, match=rf"^Gradio {gr.__version__} has no gradio\.queueing\.\w+\.{name}"):
+        check_gradio(page)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (gr.Blocks, "process_api"),
+        (gr.Blocks, "preprocess_data"),
+        (gr.ImageEditor, "accept_blobs"),
+        (gr.ImageEditor, "preprocess"),
+    ],
+)
+def test_a_gradio_that_lacks_an_overridden_method_is_refused(page, monkeypatch, owner, name):
+    """The base class is looked at, so that the page's own method does not hide that nothing calls it."""
+    for base in owner.__mro__:
+        if name in vars(base):
+            monkeypatch.delattr(base, name)
+    with pytest.raises(RuntimeError, match=rf"has no gr\.{owner.__name__}\.{name}"):
+        check_gradio(page)
+
+
+def test_a_gradio_whose_sessions_keep_values_elsewhere_is_refused(page, monkeypatch):
+    begin = gradio.state_holder.SessionState.__init__
+
+    def begin_without(self, blocks):
+        begin(self, blocks)
+        del self.config_values
+
+    monkeypatch.setattr(gradio.state_holder.SessionState, "__init__", begin_without)
+    with pytest.raises(RuntimeError, match=r"SessionState\.config_values"):
         check_gradio(page)
 
 
