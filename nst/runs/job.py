@@ -105,7 +105,7 @@ def read_inputs(
         styles: files of the style images.
         mask: file of the mask, or None.
         start: a picture to go on from, or its file, which is reduced to the result if it is larger; or None.
-        label: what an error calls a file, from its role ("photo", "painting", "mask" or "start") and its path.
+        label: names a file in an error, from its role ("photo", "painting", "mask" or "start") and its path.
         read: reads one file, as `read_image` does.
 
     Raises:

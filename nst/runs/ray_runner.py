@@ -125,8 +125,8 @@ class RayRunner:
     do its workers.
 
     Args:
-        address: of the cluster. None: the cluster that this machine belongs to, or one that is started on this
-            machine alone.
+        address: of the cluster. None: the cluster that this machine belongs to, or one that is started on
+            this machine alone.
         resources: what each worker takes.
 
     Raises:
