@@ -112,15 +112,15 @@ _SIGNATURE = _sign()
 
 
 def _describe() -> str:
-    settings = " ".join(f"{name}: {_values(setting)}." for name, setting in SETTINGS.items())
+    settings = "; ".join(f"{name}: {_values(setting)}" for name, setting in SETTINGS.items())
     return (
-        "Stylize the photo `content` in the style of the painting `style`; get the picture (PNG) and the run "
+        "Stylize a photo (content) in the style of a painting (style); get the picture (PNG) and the run "
         "record, which is in the picture's metadata as well. Every setting means what it means on the page. "
         f"One that is not given is the preset's; presets are {', '.join(PRESETS)} ({DEFAULT_PRESET} where "
         "none is given). Layers are a list of names, for losses that are divided by the energy of their "
         "targets and averaged, or {name: weight}, for mean squared errors times weights. Further paintings, "
         "a mask and a picture to go on from are optional. Settings, with what they are in the preset "
-        f"{DEFAULT_PRESET}: {settings}"
+        f"{DEFAULT_PRESET}: {settings}."
     )
 
 
@@ -129,7 +129,7 @@ def _values(setting: Field[Any]) -> str:
     default: Any = setting.default
     if "range" in setting.metadata:
         low, high = setting.metadata["range"]
-        return f"{low:,} to {high:,} ({default:,})"
+        return f"{low:,} to {high:,} ({default:g})"
     if "choices" in setting.metadata:
         return f"{', '.join(setting.metadata['choices'])} ({default})"
     return f"{setting.metadata['help']} ({', '.join(map(str, default)) or 'none'})"
