@@ -45,7 +45,7 @@ Step = tuple[Mapping[str, Any], Array | bytes | None]  # the fields of a Progres
 
 
 class _Worker:
-    """A worker of a cluster: it keeps its network, graphs and sessions from run to run."""
+    """Work on a cluster, with a network, graphs and sessions that stay from run to run."""
 
     def __init__(self) -> None:
         self._local = LocalRunner()

@@ -45,7 +45,7 @@ def path_of(scope: Scope) -> str:
 
 
 class SecurityHeaders:
-    """ASGI middleware: send HEADERS with every answer."""
+    """Send HEADERS with every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -62,7 +62,7 @@ class SecurityHeaders:
 
 
 class KnownPaths:
-    """ASGI middleware: answer 404 to every path that `known` does not match as a whole."""
+    """Answer 404 to every path that `known` does not match as a whole."""
 
     def __init__(self, app: ASGIApp, known: re.Pattern[str]) -> None:
         self._app, self._known = app, known
@@ -95,7 +95,7 @@ class Uploads:
 
 
 class FairShare:
-    """ASGI middleware: no visitor sends, uploads, or holds open more than the limits say.
+    """Keep every visitor within the limits of what they send, upload and hold open.
 
     Args:
         rate_limiter: counts requests, uploads and open connections.
@@ -148,7 +148,7 @@ class FairShare:
     def _refusal(
         self, scope: Scope, path: str, visitor: str | None, connected: bool
     ) -> tuple[int, str] | None:
-        """The status and the sentence for a request that is too much."""
+        """Return the status and the sentence for a request that is too much, or None."""
         headers = Headers(scope=scope)
         length, kind = headers.get("content-length", "0"), headers.get("content-type", "")
         if not length.isdecimal() or int(length) > self._uploads.limit(path):
@@ -169,7 +169,7 @@ class FairShare:
 
 
 class FormLimits:
-    """ASGI middleware: a form has at most MOST_FILES files and short fields.
+    """Refuse a form of more than MOST_FILES files, or with long fields.
 
     One that has more ends with starlette's MultiPartException, as a form that can't be read does. The app's
     own parser would have opened all the files by then, or hold the whole field in memory.
@@ -246,7 +246,7 @@ class _FormCounter:
 
 
 class SessionNames:
-    """ASGI middleware: a session is named as browsers name it, since the name is kept in many places."""
+    """Refuse a session that is not named as browsers name it, because the name is kept in many places."""
 
     def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
         self._app, self._uploads = app, uploads
@@ -275,7 +275,7 @@ class SessionNames:
 
 
 def _named_well(body: bytes) -> bool:
-    """Whether the session in a JSON body, if there is one, is letters, digits, _ and -."""
+    """Check that the session in a JSON body, if there is one, is letters, digits, _ and -."""
     try:
         session = json.loads(body)["session_hash"]
     except (ValueError, RecursionError, LookupError, TypeError):

@@ -32,7 +32,7 @@ logger = logging.getLogger("nst")
 
 
 class Run:
-    """One job on its way through the queue; its `recorder` grows while it runs, and stays.
+    """Follow one job through the queue; its `recorder` grows while it runs, and stays.
 
     Args:
         job: what to run.
@@ -50,18 +50,18 @@ class Run:
 
     @property
     def job(self) -> Job:
-        """The job; a run that was stopped before it began has given it up."""
+        """Return the job; a run that was stopped before it began has given it up."""
         assert self._job is not None
         return self._job
 
     @property
     def has_begun(self) -> bool:
-        """Whether the network is loaded."""
+        """Tell whether the run has begun, with its network loaded."""
         return self._backbone is not None
 
     @property
     def backbone(self) -> Backbone:
-        """The network, once the run has begun."""
+        """Return the network, once the run has begun."""
         assert self._backbone is not None
         return self._backbone
 
@@ -250,7 +250,7 @@ class RunQueue:
         return free[0]
 
     def _before(self, run: Run | None = None) -> list[Run]:
-        """Those that wait or go on and have joined before `run`, or all; none where it has ended."""
+        """List the runs that wait or go on and joined before `run`, or all; none where it has ended."""
         runs = self._runs
         if run is not None:
             runs = runs[: runs.index(run)] if run in runs else []
@@ -258,7 +258,7 @@ class RunQueue:
 
     @property
     def runs(self) -> list[Run]:
-        """The runs that wait or go on, in their order."""
+        """List the runs that wait or go on, in their order."""
         return self._before()
 
     def state(self) -> dict[str, Any]:

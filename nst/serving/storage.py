@@ -44,7 +44,7 @@ class Storage:
         return folder if folder and folder.is_dir() else None
 
     def is_full(self) -> bool:
-        """Say whether there is more than may be; that changes when it is cleared next."""
+        """Tell whether the folder is over its bound, until it is cleared next."""
         return self.held >= self._most
 
     def clear(self, permanent: Collection[Path] = ()) -> None:
@@ -63,7 +63,7 @@ class Storage:
         self.held = size
 
     def _entries(self) -> Iterator[Path]:
-        """Uploads, in folders named by a hash; folders of runs; files of uploads that broke off."""
+        """List uploads, in folders named by a hash; folders of runs; files of uploads that broke off."""
         yield from self._folder.glob("[0-9a-f]" * 64)
         yield from (path for path in self._folder.glob("*") if path.is_file())
         yield from self._runs.glob("*")
@@ -84,7 +84,7 @@ class Storage:
 
 
 def _files(entry: Path) -> Iterator[os.stat_result]:
-    """Every file in a folder, or the file itself, without those that are being deleted."""
+    """Look at every file in a folder, or at the file itself, but for those that are being deleted."""
     for path in (entry, *entry.rglob("*")):
         with contextlib.suppress(FileNotFoundError):
             if path.is_file():
@@ -92,7 +92,7 @@ def _files(entry: Path) -> Iterator[os.stat_result]:
 
 
 def _newest(entry: Path) -> float:
-    """When the newest file was written, or the folder emptied, in seconds since the epoch."""
+    """Tell when the newest file was written, or the folder emptied, in seconds since the epoch."""
     try:
         return max((file.st_ctime for file in _files(entry)), default=entry.stat().st_ctime)
     except FileNotFoundError:

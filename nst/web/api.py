@@ -80,12 +80,12 @@ def _save(run: Run, file: Path) -> dict[str, Any]:
 
 
 def _join_styles(style: Any, more: Any) -> Any:
-    """All paintings as one list; what is no list is left to RunRequest to refuse."""
+    """Join all paintings into one list; RunRequest refuses what is no list."""
     return [style, *more] if isinstance(more, list) else more if more is not None else [style]
 
 
 def _sign() -> inspect.Signature:
-    """The endpoint's parameters: images, every setting by its name, a preset; None is "not given"."""
+    """Make the endpoint's signature: images, every setting by its name, a preset; None is "not given"."""
     file = gr.FileData | None
     parameters: dict[str, tuple[Any, Any]] = {
         "request": (gr.Request, inspect.Parameter.empty),
@@ -125,7 +125,7 @@ def _describe() -> str:
 
 
 def _values(setting: Field[Any]) -> str:
-    """What a setting may be, and its default, in a few words."""
+    """Describe the values of a setting, and its default, in a few words."""
     default: Any = setting.default
     if "range" in setting.metadata:
         low, high = setting.metadata["range"]

@@ -18,7 +18,7 @@ THUMBNAIL = 240  # pixels
 
 @dataclass
 class ShownStudy:
-    """A visitor's study, as the page shows it.
+    """Hold a visitor's study, as the page shows it.
 
     Args:
         plan: its runs.
@@ -79,7 +79,7 @@ def render_sheet(shown: ShownStudy, running: StudyRun | None) -> str:
 
 
 def _make_thumbnail(path: Path, folder: StudyFolder) -> Path | None:
-    """A small copy of a picture, made once; None of one that can't be read, which an empty file remembers."""
+    """Make a small copy of a picture once; of one that can't be read, leave an empty file and return None."""
     name = f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.jpg"
     copy = folder.path / "thumbnails" / name
     if not copy.is_file():

@@ -31,7 +31,7 @@ _KEPT = "finished.json"
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has ended.
+    """Hold the files of a run that has ended.
 
     Args:
         folder: where its files lie.
@@ -166,7 +166,7 @@ def read_files(folder: Path) -> tuple[FinishedRun, list[str]] | None:
 
 
 def _record_of(record: Mapping[str, Any], step: float, strength: float) -> dict[str, Any]:
-    """The record of one moment, as it is saved with its picture."""
+    """Make the record of one moment, as it is saved with its picture."""
     return {**record, "config": {**record["config"], "strength": strength}, "shown": step}
 
 

@@ -62,6 +62,6 @@ with without_stub_file():
             raise gr.Error("This drawing is too large: please draw it again.", print_exception=False)
 
         def _file(self, name: str) -> Path:
-            """Where the layer that a browser calls so lies; it is cleared like the files of runs."""
+            """Locate a layer by the browser's name for it; it is cleared like the files of runs."""
             folder = hashlib.sha256(name.encode()).hexdigest()[:32]
             return Path(self.GRADIO_CACHE, "runs", folder, "layer.png")

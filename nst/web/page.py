@@ -53,7 +53,7 @@ def build_page(queue: RunQueue, datasets: tuple[Dataset, ...], storage: Storage)
 
 
 def _example_files(datasets: tuple[Dataset, ...]) -> list[Path]:
-    """The images of the datasets and their premade pictures, each once."""
+    """List the images of the datasets and their premade pictures, each once."""
     pairs = [pair for dataset in datasets for pair in dataset.pairs]
     images = [example.path for pair in pairs for example in pair]
     pictures = [files[0] for pair in pairs if (files := premade(*pair))]

@@ -55,7 +55,7 @@ ENDED = {
 
 
 class PaintTab:
-    """The tab's components, and the handlers behind them.
+    """Lay out the tab, and handle what happens in it.
 
     Args:
         queue: where runs wait.
@@ -134,7 +134,7 @@ class PaintTab:
 
     @property
     def _run_outputs(self) -> list[Any]:
-        """The components that show another run, with its images and settings."""
+        """List the components that show another run, with its images and settings."""
         return [
             self.content,
             self.style,
@@ -273,7 +273,7 @@ class PaintTab:
             self._runs.leave(request, run)
 
     async def _follow(self, run: Run) -> AsyncIterator[Updates]:
-        """The changes of the page, about every second, until the run ends."""
+        """Yield the changes of the page, about every second, until the run ends."""
         text, shown, flat, picture_due, chart_due = "", None, False, 0.0, 0.0
         recorder, results = run.recorder, self.results
         while not run.future.done():
@@ -423,7 +423,7 @@ class PaintTab:
         return "Preparing the images …" if run.has_begun else "Loading the network …"
 
     def _find_premade(self, content: Example, style: Example) -> FinishedRun | None:
-        """The pair's picture, where its dataset has one."""
+        """Find the picture of a pair, where its dataset has one."""
         files = premade(content, style)
         if files is None:
             return None
@@ -461,7 +461,7 @@ def _credits(*examples: Example) -> str:
 
 
 def _short_stem(path: str) -> str:
-    """A file's name without its ending, short enough for two of them to make a file name."""
+    """Shorten the stem of a file's name, so that two of them make a file name."""
     return Path(path).stem.encode()[:100].decode(errors="ignore")
 
 
@@ -477,7 +477,7 @@ def _side_by_side(content: Pixels, style: Pixels) -> Pixels:
 
 
 def _middle(path: Path) -> Pixels:
-    """The middle of an image, (150, 99, 3)."""
+    """Crop the middle of an image, (150, 99, 3)."""
     try:
         pixels = thumbnail(path, 300)
     except ImageError as error:

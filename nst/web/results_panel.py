@@ -17,7 +17,7 @@ Values = Mapping[Any, Any]  # what the page sent, by component
 
 
 class ResultsPanel:
-    """The right half of the paint tab.
+    """Lay out the right half of the paint tab, and handle what happens in it.
 
     Args:
         finished: a run that is shown at first, if any.
@@ -68,7 +68,7 @@ class ResultsPanel:
 
     @property
     def outputs(self) -> list[Any]:
-        """The components that a run changes."""
+        """List the components that a run changes."""
         return [
             self.finished,
             self.preview,

@@ -152,17 +152,17 @@ def _read_auth(text: str) -> tuple[str, str] | None:
 
 
 async def _refuse_unreadable(request: Request, error: Exception) -> JSONResponse:
-    """In place of an answer that repeats what was sent, or fails where JSON has no word for it."""
+    """Answer a request that can't be read, without repeating what was sent."""
     return JSONResponse({"error": UNREADABLE}, 422)
 
 
 async def _answer_failure(request: Request, error: Exception) -> JSONResponse:
-    """In place of an answer that goes past the middleware, and so without its headers."""
+    """Answer a request that failed; Starlette's own answer would bypass the middleware with its headers."""
     return JSONResponse({"error": FAILED}, 500, HEADERS)
 
 
 def _lifespan_of(storage: Storage, page: gr.Blocks) -> Any:
-    """An ASGI lifespan in which visitors' files are deleted when it is time."""
+    """Make an ASGI lifespan in which visitors' files are deleted when it is time."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:

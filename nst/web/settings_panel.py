@@ -33,7 +33,7 @@ Values = Mapping[Any, Any]  # what the page sent, by component
 
 
 class SettingsPanel:
-    """The controls, and the way from their values to settings and back.
+    """Lay out the controls, and translate between their values and settings.
 
     Args:
         limits: how far the sliders go.
@@ -107,12 +107,12 @@ class SettingsPanel:
 
     @property
     def inputs(self) -> set[Any]:
-        """The components that a run needs the values of (see `read`)."""
+        """List the components whose values a run needs (see `read`)."""
         return {self.mask, *self.paintings, *self.weights, *self.controls.values()}
 
     @property
     def outputs(self) -> list[Any]:
-        """The components that `show` updates."""
+        """List the components that `show` updates."""
         return [*self.controls.values(), *self.weights]
 
     def read(self, values: Values) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class SettingsPanel:
         return controls | dict(zip(self.weights, weights, strict=True))
 
     def _shown(self, config: TransferConfig, name: str) -> Any:
-        """A setting as its control has it."""
+        """Return a setting in the form that its control has it."""
         value = getattr(config, name)
         if name.endswith("_layers"):
             explicit = isinstance(value, Mapping)
@@ -203,7 +203,7 @@ def _photo_to_draw_on(photo: Path) -> Pixels:
 
 
 def _mask_from(strokes: Pixels | None) -> Any:
-    """The strokes (H, W, 4) over black; nothing drawn is no mask."""
+    """Lay the strokes (H, W, 4) over black; return None where nothing is drawn."""
     if strokes is None or not strokes[..., 3].any():
         return None
     height, width, _ = strokes.shape

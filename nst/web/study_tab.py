@@ -1,4 +1,4 @@
-"""The second tab: a whole dataset, its weights varied, and what comes of it side by side."""
+"""The second tab: a whole dataset with several weights, and all pictures side by side."""
 
 import asyncio
 import math
@@ -42,7 +42,7 @@ STATUS_SECONDS = 1.0  # between two updates of the status line
 
 
 class StudyInProgress:
-    """A study that is being made: what its thread tells the page, and how the page ends it."""
+    """Follow a study that is being made: its thread tells the page what goes on, and the page may end it."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -91,7 +91,7 @@ class StudyInProgress:
 
 
 class StudyTab:
-    """The tab's components, and the handlers behind them.
+    """Lay out the tab, and handle what happens in it.
 
     Args:
         queue: where runs wait.
@@ -159,7 +159,7 @@ class StudyTab:
 
     @property
     def inputs(self) -> set[Any]:
-        """The components that a plan is made from."""
+        """List the components that a plan is made from."""
         return {
             self.dataset,
             self.contents,
@@ -317,7 +317,7 @@ class StudyTab:
     async def _follow(
         self, shown: ShownStudy, study: StudyInProgress, making: asyncio.Task[None]
     ) -> AsyncIterator[Updates]:
-        """The changes of the page while a study is being made."""
+        """Yield the changes of the page while a study is being made."""
         seen: tuple[Any, ...] = ()
         while not making.done():
             await asyncio.wait([making], timeout=STATUS_SECONDS if seen else POLL_SECONDS)
@@ -361,7 +361,7 @@ class StudyTab:
             self._in_progress[request.session_hash].stop()
 
     def _describe(self, shown: ShownStudy, study: StudyInProgress) -> str:
-        """The status line while a run goes on."""
+        """Describe the run that goes on, for the status line."""
         assert study.study_run is not None
         number, run = shown.runs.index(study.study_run), study.run
         text = f"Run {number + 1} of {len(shown.runs)}: {shown.plan.title(study.study_run)}"
@@ -395,7 +395,7 @@ class StudyTab:
 
 
 def _curves(shown: ShownStudy) -> dict[str, Any]:
-    """The histories of the first runs that there are, by their titles."""
+    """Read the histories of the first finished runs, by their titles."""
     records = ((shown.plan.title(run), shown.record(run)) for run in shown.runs)
     return dict([(title, record["history"]) for title, record in records if record][:MAX_CURVES])
 
@@ -415,7 +415,7 @@ def _read_numbers(name: str, text: Any) -> list[float]:
 
 
 def _archive(shown: ShownStudy) -> str:
-    """The study as a ZIP file, with its report."""
+    """Pack the study into a ZIP file, with its report."""
     write_report(shown.plan, shown.folder)
     folder = shown.folder.path
     return shutil.make_archive(str(folder.with_name(f"{folder.name}-study")), "zip", folder)

@@ -36,7 +36,7 @@ def uploaded_file(value: Any, role: str) -> Path:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a visitor sent for a run, as it came: any field may be anything.
+    """Hold what a visitor sent for a run, unchecked: any field may be anything.
 
     Args:
         content: the photo.
