@@ -93,7 +93,7 @@ def test_once_the_losses_have_levelled_off_the_page_says_so_and_stop_keeps_the_p
     expect(page.locator(".status")).not_to_contain_text("levelled")
 
 
-def test_stop_takes_a_waiting_visitor_out_of_the_line(visit):
+def test_stop_takes_a_waiting_visitor_out_of_the_queue(visit):
     first, second = visit(), visit()
     quick(first, size=512, iterations=1000)
     button(first, "Stylize").click()
