@@ -10,8 +10,10 @@ from nst.web.server import serve
 def main() -> None:
     """Read the flags, and serve the page until Ctrl-C."""
     parser = argparse.ArgumentParser(description="Serve the style-transfer page.")
-    parser.add_argument("--share", action="store_true", default=None, help="give it a public link as well")
-    parser.add_argument("--auth", metavar="NAME:PASSWORD", help="let nobody in without them (or: NST_AUTH)")
+    parser.add_argument("--share", action="store_true", default=None, help="also create a public link")
+    parser.add_argument(
+        "--auth", metavar="NAME:PASSWORD", help="require this name and password (or: NST_AUTH)"
+    )
     parser.add_argument(
         "--metrics", action="store_true", help="serve /metrics for Prometheus (or: NST_METRICS=1)"
     )

@@ -1,4 +1,4 @@
-"""Neural style transfer: a photo, painted as a painting is painted.
+"""Neural style transfer: repaint a photo in the style of a painting.
 
 `__init__.pyi` lists the public names. Each is imported when it is first used (SPEC 1), because TensorFlow
 takes seconds to start, and `import nst.config` and the command line's `--help` do not need it.

@@ -93,17 +93,17 @@ class TransferConfig:
     """
 
     content_weight: float = _number(
-        1.0, 0, 10, "how much the result shows what the content image shows (α)", axis="α {:g}"
+        1.0, 0, 10, "how closely the result keeps the content image (α)", axis="α {:g}"
     )
     style_weight: float = _number(
-        100.0, 0.1, 100_000, "how much it is painted as the style image is (β)", axis="β {:g}"
+        100.0, 0.1, 100_000, "how closely the result follows the style image (β)", axis="β {:g}"
     )
-    tv_weight: float = _number(10.0, 0, 100, "how much speckle is smoothed away (total variation)")
+    tv_weight: float = _number(10.0, 0, 100, "how strongly noise is smoothed out (total variation)")
     style_blend: tuple[float, ...] = field(
         default=(),
         metadata={
             "clean": _clean_blend,
-            "help": "how much each of several style images counts: a weight each, or none for equal shares",
+            "help": "weights of several style images, one for each, or none for equal shares",
         },
     )
     style_scale: float = _number(
@@ -115,29 +115,29 @@ class TransferConfig:
     colors: str = _choice(
         "style",
         ("style", "luminance", "matched"),
-        "whose colours: the style's; the photo's own, with only its lightness painted; or the style's, but "
-        "matched to the photo's first",
+        "colours of the result: the style's; the photo's own, with only the lightness painted; or the "
+        "style's, matched to the photo's first",
     )
     mask_mode: str = _choice(
         "keep",
         ("keep", "styles"),
-        "what the mask's black is for: to keep the photo, or to be painted like the second of two styles",
+        "what black in the mask means: keep the photo, or paint it like the second of two styles",
     )
-    strength: float = _number(1.0, 0, 1, "how far the finished picture covers the photo beneath it")
+    strength: float = _number(1.0, 0, 1, "opacity of the result over the photo")
     size: int = _number(512, 32, 4096, "long side of the result in pixels", axis="{} px")
     iterations: int = _number(80, 1, 1000, "steps over all levels")
-    backbone: str = _choice("auto", BACKBONES, "the network that reads the images", axis="{}")
+    backbone: str = _choice("auto", BACKBONES, "the network whose features are compared", axis="{}")
     precision: str = _choice(
         "auto",
         PRECISIONS,
-        "what the network computes in; bfloat16 is faster on processors made for it, and as good",
+        "number format of the network; bfloat16 is faster on processors that support it, with equal quality",
     )
     pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
     content_layers: LayerWeights = field(
         default=("block4_conv2",),
         metadata={
             "clean": _clean_layers,
-            "help": "layers whose features are kept: early ones keep every edge, deep ones what is where",
+            "help": "layers whose features are kept: early ones keep edges, deep ones the overall layout",
         },
     )
     style_layers: LayerWeights = field(
@@ -147,9 +147,11 @@ class TransferConfig:
             "help": "layers whose Gram matrices are matched: early ones for grain, deep ones for shapes",
         },
     )
-    optimizer: str = _choice("lbfgs", OPTIMIZERS, "what changes the pixels", axis="{}")
-    init: str = _choice("content", ("content", "noise"), "what the picture starts as", axis="from {}")
-    seed: int = _number(0, 0, 2**31 - 1, "makes a start from noise repeatable", axis="seed {}")
+    optimizer: str = _choice("lbfgs", OPTIMIZERS, "the algorithm that updates the pixels", axis="{}")
+    init: str = _choice("content", ("content", "noise"), "what the optimisation starts from", axis="from {}")
+    seed: int = _number(
+        0, 0, 2**31 - 1, "seed of the noise, which makes a start from noise repeatable", axis="seed {}"
+    )
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -28,7 +28,7 @@ class StudyError(UserError, ValueError):
 
 
 class WeightsError(UserError, RuntimeError):
-    """Report network weights that cannot be had.
+    """Report network weights that are not available.
 
     Args:
         problem: which weights are missing and why, without a full stop.
@@ -45,7 +45,7 @@ class WeightsError(UserError, RuntimeError):
 
 
 class TransferError(UserError, RuntimeError):
-    """Report a run that cannot go on.
+    """Report a run that cannot continue.
 
     Args:
         message: the sentence.

@@ -55,11 +55,11 @@ class Measurement(NamedTuple):
     held_out_style: float
 
     def reaches_loss_of(self, other: "Measurement") -> bool:
-        """Tell whether the total loss is as low."""
+        """Return whether the total loss is as low."""
         return self.total <= other.total
 
     def reaches_quality_of(self, other: "Measurement") -> bool:
-        """Tell whether the losses at the held-out layers are as low, with 3 % allowed for content."""
+        """Return whether the losses at the held-out layers are as low, with 3 % allowed for content."""
         content = self.held_out_content <= CONTENT_TOLERANCE * other.held_out_content
         return content and self.held_out_style <= other.held_out_style
 
@@ -101,7 +101,7 @@ class Stopwatch:
 
     Attributes:
         rows: the measurements so far.
-        delivered: how many of them led to the result, where the procedure went on after it; None elsewhere.
+        delivered: how many of them led to the result, where the procedure continued after it; None elsewhere.
     """
 
     def __init__(self, task: Task) -> None:
@@ -242,7 +242,7 @@ def clipped_adam(task: Task, watch: Stopwatch, *, until: Measurement, patience: 
 def ours(task: Task, watch: Stopwatch, *, precision: str, goals: Sequence[Measurement]) -> None:
     """Run stylize() with the product's defaults, and then on at full size until it has reached every goal.
 
-    It goes on for no longer than half of what the slowest goal took.
+    It continues for no longer than half of the time that the slowest goal took.
 
     Args:
         task: the images and the objective.

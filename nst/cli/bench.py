@@ -1,4 +1,4 @@
-"""The command `bench`: our speed compared with common procedures."""
+"""The command `bench`: this project's speed compared with common procedures."""
 
 import argparse
 import sys
@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     Raises:
         CommandError, UserError: with the line that ends it.
-        KeyboardInterrupt: where nothing was measured and saved.
+        KeyboardInterrupt: if nothing was measured and saved.
     """
     _check_arguments(arguments)
     objectives = ("gatys", "scaled") if arguments.objective == "both" else (arguments.objective,)

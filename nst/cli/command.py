@@ -46,7 +46,7 @@ class CtrlC:
         self._pressed = False
 
     def pressed(self) -> bool:
-        """Tell whether Ctrl-C was pressed."""
+        """Return whether Ctrl-C was pressed."""
         return self._pressed
 
     def _note(self, *_: object) -> None:

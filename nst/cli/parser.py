@@ -31,7 +31,7 @@ def build_parser(prog: str) -> argparse.ArgumentParser:
     for name, purpose, add_arguments in (
         ("stylize", "paint a photo in the style of a painting", _add_stylize),
         ("study", "paint every pair of a dataset, and compare the pictures", _add_study),
-        ("bench", "compare our speed with common procedures, which takes hours", _add_bench),
+        ("bench", "compare this project's speed with common procedures, which takes hours", _add_bench),
     ):
         description = f"{purpose[0].upper()}{purpose[1:]}."
         add_arguments(commands.add_parser(name, help=purpose, description=description, allow_abbrev=False))
@@ -49,7 +49,7 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT.png", type=Path, required=True, help=output)
     for flag, metavar, text in (
         ("--mask", "FILE", "an image of any size: what is white in it is painted"),
-        ("--start", "PICTURE", "a picture to go on from, beginning at its size"),
+        ("--start", "PICTURE", "a picture to continue from, starting at its size"),
         ("--animation", "FILE", f"the animation of the run to write: {', '.join(ANIMATION_ENDINGS)}"),
         ("--report", "RUN.json", "the record to write: config, versions, and the losses of each step"),
         ("--losses", "FILE.csv", "the table to write of the losses of each step"),
@@ -95,7 +95,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
         ("--patience", 10, "how many times the first reference's seconds Adam may take to reach its loss"),
     ):
         parser.add_argument(flag, type=int, default=default, metavar="N", help=f"{text} (default: {default})")
-    objective = "Gatys' explicit weights, the scaled form that we use, or both (default)"
+    objective = "Gatys' explicit weights, this project's scaled form, or both (default)"
     parser.add_argument("--objective", choices=("gatys", "scaled", "both"), default="both", help=objective)
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write everything measured")
     page = "the page of loss against seconds to write (default: bench.html)"

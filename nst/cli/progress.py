@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from nst.config import TransferConfig
 from nst.engine.stylize import Progress
-from nst.runs.record import has_levelled_off, printable
+from nst.runs.record import has_plateaued, printable
 from nst.runs.recorder import Recorder
 from nst.study.execute import Outcome
 from nst.study.plan import Plan
@@ -40,7 +40,7 @@ def show_steps(steps: Iterator[Progress], config: TransferConfig, recorder: Reco
             bar.update(progress.step - bar.n)
             if bar.disable and tenths < (tenths := 10 * progress.step // total):
                 print(f"step {progress.step} of {total}, {state}", file=sys.stderr)
-            if not level and progress.size == config.size and has_levelled_off(recorder.history):
+            if not level and progress.size == config.size and has_plateaued(recorder.history):
                 level = True
                 at = f"Step {progress.step} of {total}"
                 bar.write(f"{at}: the losses have levelled off. Ctrl-C keeps this picture.", file=sys.stderr)

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
             if arguments.gallery:
                 write_gallery(plan, folder, arguments.gallery)
     except (ImageError, RunnerError) as error:
-        message = f"{arguments.out}: {error} What had been made is there, and the same command goes on."
+        message = f"{arguments.out}: {error} Finished runs are kept: run the same command again to continue."
         raise CommandError(message, 1) from error
     except OSError as error:
         raise CommandError(f"{arguments.out} cannot be written: {error.strerror}.", 2) from error
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     # 4. Say how it ended.
     if ctrl_c.pressed():
         so_far = f"{made} of {len(plan)} runs are made, and listed in {page}"
-        raise CommandError(f"Stopped: {so_far}. The same command goes on from there.", 130)
+        raise CommandError(f"Stopped: {so_far}. Run the same command again to continue.", 130)
     if failed:
         raise CommandError(f"{failed} of {len(plan)} runs failed: {page} says why.", 1)
     print(printable(f"Wrote {page}: {len(plan)} runs."))

@@ -51,7 +51,7 @@ class GraphCache:
         """Return the Gram matrices of a style image, computed once.
 
         Args:
-            network: what they depend on besides the image (hashable).
+            network: what they depend on in addition to the image (hashable).
             image: (1, H, W, 3).
             compute: computes {layer: (c, c)}.
         """
@@ -177,7 +177,7 @@ def trace_objective(
         with tf.GradientTape() as tape:
             tape.watch(image)
 
-            # 1. What the picture has: features and Gram matrices.
+            # 1. Compute the features and Gram matrices of the picture.
             maps = backbone(image, layers, pooling)
             if whole:
                 shares = dict.fromkeys(layers, 1.0)
@@ -194,7 +194,7 @@ def trace_objective(
                         shares[layer] * gram_matrix(maps[layer] * guide) for guide in guides
                     ]
 
-            # 2. What the losses are computed from, for a tile its share of it.
+            # 2. Collect the inputs of the losses; a tile contributes its share of them.
             sums: dict[str, Any] = {
                 "content": {
                     layer: shares[layer] * content_loss(features[layer], given["content"][layer])

@@ -60,7 +60,7 @@ def load_image(
         float32 (1, H, W, 3) in [0, 1].
 
     Raises:
-        ImageError: the file cannot be used. What its header says is checked before any pixel is decoded.
+        ImageError: the file cannot be used. Its header is checked before any pixel is decoded.
     """
     return from_uint8(decode_image(source, long_side=long_side, enlarge=enlarge))
 

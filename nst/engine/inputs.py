@@ -60,7 +60,7 @@ def check_styles(number: int, config: TransferConfig, mask: tf.Tensor | None = N
 
 
 def check_start(start: tuple[int, int], content: tuple[int, int]) -> None:
-    """Check that a picture to go on from has the aspect of the content image.
+    """Check that a picture to continue from has the aspect of the content image.
 
     Args:
         start: its height and width in pixels.

@@ -27,7 +27,7 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Region:
-    """Say how a part of the picture is to be painted.
+    """Describe how a part of the picture is to be painted.
 
     Args:
         styles: style images (1, H, W, 3), whose Gram matrices are blended.

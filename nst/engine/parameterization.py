@@ -1,4 +1,4 @@
-"""What the optimiser moves: numbers without bounds, of which every choice is a picture that may be shown."""
+"""The parameters that the optimiser moves: unbounded numbers, every choice of which is a valid picture."""
 
 import numpy as np
 import tensorflow as tf

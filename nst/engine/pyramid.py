@@ -26,7 +26,7 @@ def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Lev
     Args:
         size: long side of the result in pixels.
         iterations: steps over all levels.
-        start_size: long side of the picture that the run goes on from; smaller levels are left out.
+        start_size: long side of the picture that the run continues from; smaller levels are left out.
     """
     sizes = [size]
     while sizes[0] >= 256 and round(sizes[0] / 2) >= start_size and len(sizes) < iterations:

@@ -77,14 +77,14 @@ def stylize(
         config: all settings.
         backbone: the network; None: the one that the config names.
         mask: (1, h, w, 1) in [0, 1], whose white is painted; the config's `mask_mode` says what black is for.
-        start: a picture (1, h, w, 3) to go on from.
+        start: a picture (1, h, w, 3) to continue from.
         stop: asked before each evaluation, and before each tile of a large picture; True ends the run.
         graphs: what runs that follow each other in one thread may share, which saves setting up.
 
     Raises:
         ValueError: an image has another type or shape.
         ConfigError: the images and the config do not go together.
-        WeightsError: the weights of the network cannot be had.
+        WeightsError: the weights of the network are not available.
         TransferError: from the iterator, where the loss stays non-finite; it has the last good step.
     """
     # 1. Check the inputs.

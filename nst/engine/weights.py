@@ -88,7 +88,7 @@ def load_backbone(name: str = "auto") -> Backbone:
 
     VGG-19 and VGG-16 come from NST_WEIGHTS (a folder or an .h5 file) where it is set, otherwise from Keras'
     cache, into which they are downloaded once, from Keras or from the mirror at NST_WEIGHTS_URL. "auto" is
-    VGG-19 where its weights can be had, otherwise the bundled VGG-16 with a `note` that says why.
+    VGG-19 where its weights are available, otherwise the bundled VGG-16 with a `note` that says why.
 
     Args:
         name: one of BACKBONES.
@@ -98,7 +98,7 @@ def load_backbone(name: str = "auto") -> Backbone:
 
     Raises:
         ValueError: the name is unknown.
-        WeightsError: the weights cannot be had. The next call tries again.
+        WeightsError: the weights are not available. The next call tries again.
     """
     if name not in BACKBONES:
         raise ValueError(f"The backbone must be one of {', '.join(BACKBONES)}, not {name!r}.")

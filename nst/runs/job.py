@@ -39,7 +39,7 @@ class Job:
         content: uint8 (H, W, 3).
         styles: uint8 (H, W, 3) each.
         mask: uint8 (H, W, 3), white where the picture is to be painted; or None.
-        start: uint8 (H, W, 3), a picture to go on from; or None.
+        start: uint8 (H, W, 3), a picture to continue from; or None.
         images: what the record says of the images: an entry for "content" and, where there is one, "mask" and
             "start", and a list of entries for "styles".
     """
@@ -104,7 +104,7 @@ def read_inputs(
         content: file of the content image.
         styles: files of the style images.
         mask: file of the mask, or None.
-        start: a picture to go on from, or its file, which is reduced to the result if it is larger; or None.
+        start: a picture to continue from, or its file, which is reduced to the result if larger; or None.
         label: names a file in an error, from its role ("photo", "painting", "mask" or "start") and its path.
         read: reads one file, as `read_image` does.
 

@@ -9,7 +9,7 @@ from nst.errors import RunnerError
 
 @dataclass(frozen=True)
 class Resources:
-    """Say what each worker on a cluster takes.
+    """Describe the resources of each worker on a cluster.
 
     Args:
         cpus: processor cores.
@@ -32,7 +32,7 @@ class Resources:
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `ray_runner.runner_from` reads."""
     group = parser.add_argument_group("on a Ray cluster")
-    where = "run on this Ray cluster; without an address on the one here, which is started if need be"
+    where = "run on this Ray cluster; without an address on the one here, which is started if necessary"
     group.add_argument("--ray", nargs="?", const="", metavar="ADDRESS", help=where)
     defaults = Resources()
     for flag, default, text in (

@@ -63,7 +63,8 @@ class _Worker:
         """
         if load_backbone(config.backbone).digest != digest:
             raise RunnerError(
-                f"A worker has other weights of {config.backbone}: please give all machines the same file."
+                f"A worker has different weights for {config.backbone}: "
+                "please give all machines the same file."
             )
         steps = self._local.stylize(_to_job(config, *images), stop=lambda: run in self._ended)
         last, reason = None, None
@@ -143,7 +144,7 @@ class RayRunner:
         threads = str(max(1, int(resources.cpus)))
         environment = {"TF_NUM_INTRAOP_THREADS": threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            if address:  # Ray itself would go on trying for many minutes
+            if address:  # Ray itself would keep trying for many minutes
                 host, _, port = address.rpartition(":")
                 socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
             ray.init(

@@ -17,8 +17,8 @@ from nst.engine.stylize import Progress
 from nst.engine.vgg import Backbone, resolve_precision
 from nst.errors import ConfigError, RecordError
 
-FLAT_STEPS = 10
-FLAT_FALL = 0.01
+PLATEAU_STEPS = 10
+PLATEAU_DECREASE = 0.01
 
 
 def history_row(progress: Progress) -> dict[str, float]:
@@ -33,17 +33,17 @@ def history_row(progress: Progress) -> dict[str, float]:
     }
 
 
-def has_levelled_off(history: Sequence[dict[str, float]]) -> bool:
+def has_plateaued(history: Sequence[dict[str, float]]) -> bool:
     """Check whether the total loss fell by less than 1 % over the last 10 steps of the present level.
 
     Args:
         history: the rows of `history_row` so far. With fewer than 11 of the present level, it is too early to
             tell, and the answer is no.
     """
-    recent = history[-1 - FLAT_STEPS :]
-    if len(recent) <= FLAT_STEPS or recent[0]["level"] != recent[-1]["level"]:
+    recent = history[-1 - PLATEAU_STEPS :]
+    if len(recent) <= PLATEAU_STEPS or recent[0]["level"] != recent[-1]["level"]:
         return False
-    return recent[-1]["total"] > (1 - FLAT_FALL) * recent[0]["total"]
+    return recent[-1]["total"] > (1 - PLATEAU_DECREASE) * recent[0]["total"]
 
 
 def describe_image(path: Path | str) -> dict[str, str]:

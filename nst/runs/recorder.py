@@ -1,4 +1,4 @@
-"""The bookkeeping of a run while it goes on: history, moments, attempts, and how it ended."""
+"""The bookkeeping of a run in progress: history, moments, attempts, and how it ended."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ class Recorder:
             stop: what ends the run early; the recorder asks it at the end, to know how the run ended.
 
         Raises:
-            TransferError: the run cannot go on; `failure` has the error as well.
+            TransferError: the run cannot continue; `failure` has the error as well.
         """
         try:
             for progress in steps:

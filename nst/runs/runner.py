@@ -30,7 +30,7 @@ class Runner(Protocol):
 
         Raises:
             ConfigError, WeightsError, TransferError: as `stylize`.
-            RunnerError: no run can go on.
+            RunnerError: no run can be carried out any more.
             LostRunError: the workers of this run were lost again and again.
         """
         ...

@@ -39,7 +39,7 @@ class BackgroundPool:
         """
         give_back = self._rate_limiter.take(Share.TASKS, visitor)
         if give_back is None:
-            raise BusyError("Please wait until what you asked for before is done.")
+            raise BusyError("Please wait until your previous request is done.")
         task = self._start(partial(work, *arguments, **named))
         task.add_done_callback(lambda _: give_back())
         return await asyncio.shield(task)

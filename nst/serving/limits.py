@@ -1,4 +1,4 @@
-"""What a page allows: on one's own machine, or in public."""
+"""The limits of a page, on one's own machine or in public."""
 
 import argparse
 import os
@@ -26,19 +26,19 @@ class Limits:
         ConfigError: a limit is out of its range.
     """
 
-    places: int = _limit(20, "runs in the queue, with those that are going on")
-    at_once: int = _limit(1, "runs that this machine carries out at once", high=64)
-    seconds: int = _limit(1800, "seconds of one run")
+    places: int = _limit(20, "number of runs in the queue, including those in progress")
+    at_once: int = _limit(1, "number of runs in progress at once on this machine", high=64)
+    seconds: int = _limit(1800, "duration of a run in seconds")
     size: int = _limit(1536, "long side of a picture in pixels", *_SIZES)
-    iterations: int = _limit(_STEPS[1], "steps of a run", *_STEPS)
-    per_minute: int = _limit(1000, "pictures that one visitor may ask for in a minute")
-    per_visitor: int = _limit(1000, "runs of one visitor in the queue")
-    requests: int = _limit(10_000, "requests that one visitor may send in a minute")
-    connections: int = _limit(1000, "requests of one visitor that may be open")
-    uploads: int = _limit(20_000, "megabytes that one visitor may upload while uploads are kept")
-    storage: int = _limit(50_000, "megabytes of uploads and pictures on the server")
-    kept: int = _limit(86_400, "seconds that uploads and pictures stay on the server", low=60)
-    study: int = _limit(40, "pictures with the default settings that a study may be worth")
+    iterations: int = _limit(_STEPS[1], "number of steps in a run", *_STEPS)
+    per_minute: int = _limit(1000, "number of pictures that one visitor may request in a minute")
+    per_visitor: int = _limit(1000, "number of runs that one visitor may have in the queue")
+    requests: int = _limit(10_000, "number of requests that one visitor may send in a minute")
+    connections: int = _limit(1000, "number of requests that one visitor may have open")
+    uploads: int = _limit(20_000, "total size in megabytes of one visitor's uploads, while they are kept")
+    storage: int = _limit(50_000, "total size in megabytes of the uploads and pictures on the server")
+    kept: int = _limit(86_400, "time in seconds that uploads and pictures are kept on the server", low=60)
+    study: int = _limit(40, "size of a study, counted in pictures with the default settings")
 
     def __post_init__(self) -> None:
         for limit in fields(self):
@@ -79,10 +79,12 @@ PUBLIC = Limits(  # two cores
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
     """Add a flag for every limit, and --public, to a command line (see `limits_from`)."""
     group = parser.add_argument_group("limits", "each also by an environment variable, like NST_MAX_SIZE")
-    group.add_argument("--public", action="store_true", help="those fit for a public page on two cores")
+    group.add_argument(
+        "--public", action="store_true", help="use limits suited to a public page on two cores"
+    )
     for limit in fields(Limits):
         own, public = (getattr(limits, limit.name) for limits in (Limits(), PUBLIC))
-        text = f"most {limit.metadata['help']} (default: {own:,}; with --public: {public:,})"
+        text = f"maximum {limit.metadata['help']} (default: {own:,}; with --public: {public:,})"
         group.add_argument(_flag(limit.name), dest=limit.name, metavar="N", help=text)
 
 

@@ -1,4 +1,4 @@
-"""ASGI middleware: what a server of runs answers, to whom, and how much it takes in."""
+"""ASGI middleware: the requests that a server of runs answers, and how much of them it accepts."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nst.serving.rate_limit import Rate, RateLimiter, Share, visitor_of
 from nst.serving.storage import Storage
 
-# A page that is made to be embedded can't forbid that; what it serves is never another type than it says.
+# The page may be embedded elsewhere, so framing stays allowed; browsers must not guess content types.
 HEADERS = {
     "Content-Security-Policy": "object-src 'none'; base-uri 'self'; form-action 'self'",
     "Permissions-Policy": "geolocation=(), microphone=(), payment=(), usb=()",
@@ -31,11 +31,13 @@ MOST_FIELD = 10_000  # bytes of a form's field
 
 UNREADABLE = "This request can't be read: please send it as the API page says."
 _ODD = "This request can't be read: please send it in UTF-8."
-_TOO_LONG = "This request is too long: please upload files, and send no more than where they are."
+_TOO_LONG = "This request is too long: please upload the files first, and send only their paths."
 _TOO_MANY = "That is too much at once: please wait a minute, and try again."
-_TOO_MUCH = "You have uploaded a lot: please go on with what is there, or come back later."
+_TOO_MUCH = (
+    "You have reached the upload limit: please use the files that you have uploaded, or come back later."
+)
 _TOO_MANY_PARTS = "These are too many files or fields at once: please send fewer."
-_FULL = "The server is full: please try again in a minute."
+_FULL = "The server's storage is full: please try again in a minute."
 
 
 def path_of(scope: Scope) -> str:
@@ -78,7 +80,7 @@ class KnownPaths:
 
 @dataclass(frozen=True)
 class Uploads:
-    """Say which requests may be long, because what they send becomes a file.
+    """Describe which requests may be long, because their bodies become files.
 
     Args:
         most: the most bytes of such a request, by its path; math.inf for a form of files.
@@ -95,7 +97,7 @@ class Uploads:
 
 
 class FairShare:
-    """Keep every visitor within the limits of what they send, upload and hold open.
+    """Keep every visitor within their limits of requests, uploads and open connections.
 
     Args:
         rate_limiter: counts requests, uploads and open connections.

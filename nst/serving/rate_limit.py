@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 
 
 class Rate(Enum):
-    """Name what a visitor may do so often, or so much of, in a span of time."""
+    """Hold the names of the quantities that are limited in a span of time."""
 
     REQUESTS = "requests"  # HTTP requests, per minute
     PICTURES = "pictures"  # runs asked for, per minute
@@ -25,11 +25,11 @@ class Rate(Enum):
 
 
 class Share(Enum):
-    """Name what a visitor may hold so many of at one time."""
+    """Hold the names of the things of which a visitor may hold only so many at one time."""
 
     CONNECTIONS = "connections"  # open HTTP requests
     RUNS = "runs"  # in the queue
-    STUDIES = "studies"  # going on
+    STUDIES = "studies"  # in progress
     TASKS = "tasks"  # in the background pool
 
 
@@ -60,7 +60,7 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def allows(self, rate: Rate, visitor: str | None, amount: int = 1) -> bool:
-        """Say whether a visitor has so much of a rate left, without using it."""
+        """Return whether a visitor has this much of a rate left, without using it."""
         return visitor is None or self._window.test(self._rates[rate], visitor, cost=amount)
 
     def use(self, rate: Rate, visitor: str | None, amount: int = 1) -> bool:
@@ -72,7 +72,7 @@ class RateLimiter:
         return visitor is None or self._window.hit(self._rates[rate], visitor, cost=amount)
 
     def has_room(self, share: Share, visitor: str | None) -> bool:
-        """Say whether a visitor may take one more of a share, without taking it."""
+        """Return whether a visitor may take one more of a share, without taking it."""
         return visitor is None or self._held[share, visitor] < self._most[share]
 
     def take(self, share: Share, visitor: str | None) -> Callable[[], None] | None:

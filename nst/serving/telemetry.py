@@ -1,4 +1,4 @@
-"""What a host may want to watch, in Prometheus' text format: counts and seconds, nothing about anybody."""
+"""Metrics for the host in Prometheus' text format: counts and seconds, nothing about any visitor."""
 
 from collections.abc import Callable
 from functools import partial

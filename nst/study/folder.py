@@ -60,7 +60,7 @@ class StudyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only process that writes into the folder, and create it if need be.
+        """Be the only process that writes into the folder, and create it if necessary.
 
         Raises:
             StudyError: where another process holds it.
@@ -119,7 +119,7 @@ class StudyFolder:
         return failure["reason"] if failure else None
 
     def has(self, run_id: str) -> bool:
-        """Tell whether a run has been made."""
+        """Return whether a run has been made."""
         return (self.path / "runs" / run_id / _RECORD).is_file()
 
     def keep(self, run: StudyRun, result: RunResult) -> None:

@@ -157,7 +157,7 @@ def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[Trans
 
     Raises:
         ConfigError: for a config that cannot be used.
-        WeightsError: for a backbone whose weights cannot be had.
+        WeightsError: for a backbone whose weights are not available.
     """
     configs = []
     for values in product(*axes.values()):

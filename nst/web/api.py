@@ -63,7 +63,7 @@ def add_endpoint(runs: VisitorRuns, new_folder: Callable[[], Path]) -> None:
         finally:
             runs.leave(request, run)
 
-    # What Gradio makes the API's parameters and its page from.
+    # Gradio makes the API's parameters and its page from these.
     endpoint: Any = stylize
     endpoint.__signature__ = _SIGNATURE
     endpoint.__annotations__ = {name: one.annotation for name, one in _SIGNATURE.parameters.items()}
@@ -119,7 +119,7 @@ def _describe() -> str:
         f"One that is not given is the preset's; presets are {', '.join(PRESETS)} ({DEFAULT_PRESET} where "
         "none is given). Layers are a list of names, for losses that are divided by the energy of their "
         "targets and averaged, or {name: weight}, for mean squared errors times weights. Further paintings, "
-        "a mask and a picture to go on from are optional. Settings, with what they are in the preset "
+        "a mask and a picture to continue from are optional. Settings, with what they are in the preset "
         f"{DEFAULT_PRESET}: {settings}."
     )
 

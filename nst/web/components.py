@@ -1,6 +1,7 @@
 """Components and texts that several parts of the page share."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ from jinja2 import Environment, FileSystemLoader
 from nst.config import PRESETS, SETTINGS, TransferConfig
 from nst.web.theme import STATIC
 
-QUIETLY: dict[str, Any] = {  # of light events, which need no place in Gradio's queue
+Values = Mapping[Any, Any]  # what the page sent, by component
+Updates = dict[Any, Any]  # what the page shows, by component
+
+UNQUEUED: dict[str, Any] = {  # options of light events, which need no place in Gradio's queue
     "queue": False,
     "show_progress": "hidden",
     "api_visibility": "private",
 }
-LATEST: dict[str, Any] = {**QUIETLY, "trigger_mode": "always_last"}  # of those that follow a slider
+UNQUEUED_LATEST: dict[str, Any] = {
+    **UNQUEUED,
+    "trigger_mode": "always_last",
+}  # for those that follow a slider
 
 DEFAULTS = TransferConfig()
 
@@ -48,6 +55,12 @@ def render(template: str, **values: Any) -> str:
 def script(name: str) -> str:
     """Read a JavaScript function or an HTML snippet from the static files."""
     return (STATIC / name).read_text(encoding="utf-8")
+
+
+def chain_scripts(*names: str) -> str:
+    """Combine JavaScript functions into one that calls each, and passes on the values it was given."""
+    calls = " ".join(f"({script(name)})();" for name in names)
+    return f"(...values) => {{ {calls} return values; }}"
 
 
 def image_input(path: Path | None, label: str, name: str, height: int) -> gr.Image:

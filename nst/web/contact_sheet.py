@@ -33,7 +33,7 @@ class ShownStudy:
         self.runs = list(self.plan)
 
     def has(self, run: StudyRun) -> bool:
-        """Say whether a run has been made."""
+        """Return whether a run has been made."""
         return self.folder.has(self.folder.run_id(run))
 
     def record(self, run: StudyRun) -> dict[str, Any] | None:
@@ -50,7 +50,7 @@ def render_sheet(shown: ShownStudy, running: StudyRun | None) -> str:
 
     Args:
         shown: the study.
-        running: the run that goes on, if any.
+        running: the run in progress, if any.
     """
     plan, folder = shown.plan, shown.folder
     at = {plan.place(run): number for number, run in enumerate(shown.runs)}

@@ -1,4 +1,4 @@
-"""A run that has ended, as files: its pictures, and everything that a visitor can take home."""
+"""A run that has ended, as files: its pictures, and everything that a visitor can download."""
 
 import json
 import tempfile
@@ -35,7 +35,7 @@ class FinishedRun:
 
     Args:
         folder: where its files lie.
-        name: what its picture is called where it is taken home.
+        name: the name of its picture's file when it is downloaded.
         photo: the photo, as large as the result.
         moments: pictures of the run in 8 bits; the last one is the result.
         steps: the step of each moment.
@@ -63,7 +63,7 @@ class FinishedRun:
         return moment if strength == 1 else blend(moment, from_uint8(_read(self.photo)), strength)
 
     def start(self, number: int) -> InputImage:
-        """Make a moment the picture that another run goes on from."""
+        """Make a moment the picture that another run continues from."""
         entry = {"name": f"step {self.steps[number - 1]} of the run before"}
         return InputImage(_read(self.moments[number - 1]), entry)
 
@@ -77,7 +77,7 @@ class FinishedRun:
         return file
 
     def saved(self, number: int, strength: float, form: str, quality: int) -> Path:
-        """Find, or make, the file that is taken home.
+        """Find, or make, the file that is downloaded.
 
         Args:
             number: of the moment, counted from 1.

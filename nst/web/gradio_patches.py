@@ -63,7 +63,7 @@ def without_stub_file() -> Iterator[None]:
 
 
 def is_followed(request: gr.Request) -> tuple[bool, bool]:
-    """Say whether the visitor's event is still wanted, and whether messages wait to be read.
+    """Return whether the visitor's event is still wanted, and whether they have read all its messages.
 
     Gradio tells a handler neither: it leaves a generator where it is, and lets all else run to its end. This
     relies on `Blocks._queue`, `Queue.pending_messages_per_session`, `Queue.active_jobs`, `Event.alive` and

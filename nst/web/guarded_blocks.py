@@ -11,7 +11,7 @@ from gradio_client import utils as client_utils
 
 from nst.errors import UserError, WeightsError
 
-FAILED = "This did not work: please check what was sent, and try again."
+FAILED = "This did not work: please check your images and settings, and try again."
 
 logger = logging.getLogger("nst")
 

@@ -41,10 +41,10 @@ with without_stub_file():
                 payload: what the browser sent with its event.
 
             Returns:
-                uint8 (H, W, 4); None where nothing is drawn.
+                uint8 (H, W, 4); None if nothing is drawn.
 
             Raises:
-                gr.Error: it is no drawing, or too large.
+                gr.Error: it can't be read, or is too large.
             """
             if payload is None:
                 return None
@@ -58,7 +58,9 @@ with without_stub_file():
             except IndexError:
                 return None
             except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise gr.Error("This is no drawing: please draw it again.", print_exception=False) from error
+                raise gr.Error(
+                    "This drawing can't be read: please draw it again.", print_exception=False
+                ) from error
             raise gr.Error("This drawing is too large: please draw it again.", print_exception=False)
 
         def _file(self, name: str) -> Path:

@@ -1,9 +1,9 @@
-"""The first tab: choose a photo and a painting, watch the photo being painted, take the picture home."""
+"""The first tab: choose a photo and a painting, watch the photo being painted, download the picture."""
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nst.engine.images import Pixels, decode_image, thumbnail
 from nst.engine.stylize import Progress
 from nst.errors import BusyError, ConfigError, ImageError, UserError
 from nst.runs.job import InputImage
-from nst.runs.record import has_levelled_off
+from nst.runs.record import has_plateaued
 from nst.serving.background import BackgroundPool
 from nst.serving.queue import POLL_SECONDS, Run, RunQueue
 from nst.serving.storage import Storage
@@ -25,8 +25,11 @@ from nst.study.charts import loss_chart
 from nst.study.datasets import Dataset, Example, premade
 from nst.web.components import (
     BACKBONE_NAMES,
-    LATEST,
-    QUIETLY,
+    UNQUEUED,
+    UNQUEUED_LATEST,
+    Updates,
+    Values,
+    chain_scripts,
     format_duration,
     image_input,
     script,
@@ -39,9 +42,6 @@ from nst.web.results_panel import ResultsPanel
 from nst.web.settings_panel import SettingsPanel
 from nst.web.uploads import RunRequest, uploaded_file
 from nst.web.visitor_runs import VisitorRuns, raise_failure, visitor
-
-Values = Mapping[Any, Any]  # what the page sent, by component
-Updates = dict[Any, Any]  # what the page shows, by component
 
 PREVIEW_SECONDS = 0.9
 CHART_SECONDS = 1.9  # the browser draws a chart from scratch at each update, which takes it a while
@@ -144,18 +144,22 @@ class PaintTab:
         ]
 
     def connect(self, page: gr.Blocks) -> None:
-        """Let the tab's controls act."""
+        """Connect the controls to their handlers.
+
+        Args:
+            page: the page, whose loading and closing count as well.
+        """
         results, settings = self.results, self.settings
         settings.connect(self.content)
         results.connect()
         for dataset, gallery in zip(self._datasets, self.galleries, strict=True):
             chosen = [self.content, self.style, self.credits, *results.outputs]
-            gallery.select(self._chooser(dataset), results.strength, chosen, **QUIETLY)
+            gallery.select(self._chooser(dataset), results.strength, chosen, **UNQUEUED)
         gr.on(
             [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
             lambda: "",  # nobody here knows whose pictures these are
             outputs=self.credits,
-            **QUIETLY,
+            **UNQUEUED,
         )
         size, iterations = settings.controls["size"], settings.controls["iterations"]
         gr.on(
@@ -163,7 +167,7 @@ class PaintTab:
             self.tell_time,
             {size, iterations},
             self.time,
-            **LATEST,
+            **UNQUEUED_LATEST,
         )
         given = {results.finished, self.content, self.style, *settings.inputs}
         event: dict[str, Any] = {
@@ -175,7 +179,7 @@ class PaintTab:
                 self.last,
             ],
             "preprocess": False,  # all as it came: read_inputs and TransferConfig check it
-            "js": script("watch_results.js"),
+            "js": chain_scripts("show_results.js", "keep_screen_awake.js"),
             "concurrency_limit": None,
             "show_progress": "hidden",
             "api_visibility": "private",
@@ -186,7 +190,7 @@ class PaintTab:
         ]
         for ended in started:
             ended.then(None, js=script("let_screen_sleep.js"), api_visibility="private")
-        self.stop_button.click(self.stop, outputs=self.stop_button, **QUIETLY)
+        self.stop_button.click(self.stop, outputs=self.stop_button, **UNQUEUED)
         page.load(
             self.describe_backbone,
             outputs=self.backbone_note,
@@ -194,7 +198,7 @@ class PaintTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        page.load(self.restore, self.last, self._run_outputs, **QUIETLY)
+        page.load(self.restore, self.last, self._run_outputs, **UNQUEUED)
         page.unload(self._runs.stop)
 
     def connect_study(self, sheet: gr.HTML, study: gr.State, tabs: gr.Tabs) -> None:
@@ -219,12 +223,22 @@ class PaintTab:
         ).then(None, js=script("show_results.js"), api_visibility="private")
 
     async def run(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Run what the page shows: wait in the queue, then show the picture and its losses as they grow."""
+        """Run what the page shows: wait in the queue, then show the picture and its losses as they grow.
+
+        Args:
+            request: the visitor's.
+            values: of the settings' inputs, both panes, and the last finished run.
+        """
         async for update in self._run(request, values, None):
             yield update
 
     async def go_on(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
-        """Do as `run`, from a moment of the last run."""
+        """Do as `run`, from a moment of the last run.
+
+        Args:
+            request: the visitor's.
+            values: those of `run`, and the moment.
+        """
         finished, moment = values[self.results.finished], int(values[self.results.moment])
         start = await self._background.run_for(visitor(request), finished.start, moment)
         async for update in self._run(request, values, start):
@@ -274,7 +288,7 @@ class PaintTab:
 
     async def _follow(self, run: Run) -> AsyncIterator[Updates]:
         """Yield the changes of the page, about every second, until the run ends."""
-        text, shown, flat, picture_due, chart_due = "", None, False, 0.0, 0.0
+        text, shown, plateaued, picture_due, chart_due = "", None, False, 0.0, 0.0
         recorder, results = run.recorder, self.results
         while not run.future.done():
             await asyncio.sleep(POLL_SECONDS)
@@ -284,8 +298,10 @@ class PaintTab:
                     yield {results.status: status(text)}
             elif progress is not shown and now >= picture_due:
                 # Once said, it stays said: the odd steeper step later on is no reason to take it back.
-                flat = flat or (progress.size == run.config.size and has_levelled_off(recorder.history))
-                text = _describe_progress(progress, flat, recorder.attempts)
+                plateaued = plateaued or (
+                    progress.size == run.config.size and has_plateaued(recorder.history)
+                )
+                text = _describe_progress(progress, plateaued, recorder.attempts)
                 update = results.show_preview(progress, text, _share(progress))
                 if shown is None:
                     update |= results.hide_finished()
@@ -314,7 +330,7 @@ class PaintTab:
         return {**shown, self.backbone_note: _describe_backbone(run), self.last: finished.folder.name}
 
     async def _show_again(self, before: FinishedRun | None) -> Updates:
-        """Show what was there before a run that came to nothing, where it is still kept."""
+        """Show the earlier result again after a run without a picture, if it is still kept."""
         if before is None:
             return {}
         try:
@@ -324,7 +340,7 @@ class PaintTab:
             return {}
 
     def stop(self, request: gr.Request) -> Any:
-        """End the visitor's run; the picture so far stays."""
+        """Stop the visitor's run; the picture so far stays."""
         self._runs.stop(request)
         return gr.Button("Stopping …", interactive=False) if self._runs.has_run(request) else gr.skip()
 
@@ -377,7 +393,12 @@ class PaintTab:
         }
 
     async def restore(self, request: gr.Request, last: Any) -> Any:
-        """Show the visitor's last picture again after a reload, with its images and settings."""
+        """Show the visitor's last picture again after a reload, with its images and settings.
+
+        Args:
+            request: the visitor's.
+            last: the name of the run's folder, as the browser kept it; it may be anything.
+        """
         folder = self._storage.find_folder(str(last))
         kept = read_files(folder) if folder else None
         if kept is None:
@@ -432,14 +453,14 @@ class PaintTab:
         return FinishedRun(self._storage.new_folder(), picture.stem, content.path, (picture,), steps, record)
 
 
-def _describe_progress(progress: Progress, flat: bool, attempts: int) -> str:
+def _describe_progress(progress: Progress, plateaued: bool, attempts: int) -> str:
     left = format_duration(progress.seconds_left)
     at = f"{progress.step} of {progress.steps}, about {left} left"
-    if flat:  # which only the last level can be; there is no room for its number as well
+    if plateaued:  # which only the last level can be; there is no room for its number as well
         return f"Step {at}. The losses have levelled off: Stop keeps this picture."
     levels = len(progress.schedule)
     text = f"Level {progress.level} of {levels} ({progress.size} px), step {at}"
-    return f"The machine was lost, so the run began again. {text}" if attempts > 1 else text
+    return f"The worker was lost, so the run started again. {text}" if attempts > 1 else text
 
 
 def _share(progress: Progress) -> float:

@@ -1,6 +1,6 @@
-"""The results as components: the picture and its losses, every moment of the run, and what to take home."""
+"""The results as components: the picture and its losses, its moments, and the files to download."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -9,11 +9,9 @@ from nst.engine.images import to_uint8
 from nst.engine.stylize import Progress
 from nst.serving.background import BackgroundPool
 from nst.study.charts import loss_chart
-from nst.web.components import LATEST, QUIETLY, slider, status
+from nst.web.components import UNQUEUED, UNQUEUED_LATEST, Updates, Values, slider, status
 from nst.web.finished_run import FORMATS, LOSSY, PICTURES, QUALITY, FinishedRun
 from nst.web.visitor_runs import visitor
-
-Values = Mapping[Any, Any]  # what the page sent, by component
 
 
 class ResultsPanel:
@@ -84,13 +82,17 @@ class ResultsPanel:
         ]
 
     def connect(self) -> None:
-        """Let the sliders and the formats act on a run that has ended."""
+        """Connect the sliders and the formats to their handlers."""
         shown: set[Any] = {self.finished, self.moment, self.strength}
-        self.moment.input(self._show_moment, shown, [self.comparison, self.status, self.chart], **LATEST)
-        self.strength.change(self._show_strength, shown, self.comparison, **LATEST)
-        self.form.input(lambda form: gr.Slider(interactive=form in LOSSY), self.form, self.quality, **QUIETLY)
+        self.moment.input(
+            self._show_moment, shown, [self.comparison, self.status, self.chart], **UNQUEUED_LATEST
+        )
+        self.strength.change(self._show_strength, shown, self.comparison, **UNQUEUED_LATEST)
+        self.form.input(
+            lambda form: gr.Slider(interactive=form in LOSSY), self.form, self.quality, **UNQUEUED
+        )
         # In Gradio's queue, where the button can say "Preparing …" first.
-        saving: dict[str, Any] = {**LATEST, "queue": True, "concurrency_limit": None}
+        saving: dict[str, Any] = {**UNQUEUED_LATEST, "queue": True, "concurrency_limit": None}
         saved: set[Any] = {*shown, self.form, self.quality}
         gr.on(
             [self.strength.change, self.form.change, self.quality.change],
@@ -108,7 +110,7 @@ class ResultsPanel:
         number, strength = values[self.moment], values[self.strength]
         return await self._background.run_for(visitor(request), _pair, finished, number, strength)
 
-    async def _show_moment(self, request: gr.Request, values: Values) -> dict[Any, Any]:
+    async def _show_moment(self, request: gr.Request, values: Values) -> Updates:
         finished, number = values[self.finished], values[self.moment]
         row = next(row for row in finished.record["history"] if row["step"] == finished.steps[number - 1])
         text = (
@@ -141,12 +143,12 @@ class ResultsPanel:
             async for update in self._save(request, values):
                 yield update
 
-    def show(self, finished: FinishedRun, strength: float, text: str, share: float | None) -> dict[Any, Any]:
+    def show(self, finished: FinishedRun, strength: float, text: str, share: float | None) -> Updates:
         """Make the updates that show a run that has ended.
 
         Args:
             finished: the run.
-            strength: how far its picture covers the photo.
+            strength: opacity of its picture over the photo.
             text: the status line.
             share: how far the bar is filled.
         """
@@ -168,15 +170,21 @@ class ResultsPanel:
             self.chart: _chart(finished),
         }
 
-    def show_preview(self, progress: Progress, text: str, share: float) -> dict[Any, Any]:
-        """Make the updates that show a run that goes on."""
+    def show_preview(self, progress: Progress, text: str, share: float) -> Updates:
+        """Make the updates that show a run in progress.
+
+        Args:
+            progress: its last step.
+            text: the status line.
+            share: how far the bar is filled.
+        """
         return {
             # A component, not a bare array, whose file Gradio would never delete.
             self.preview: gr.Image(to_uint8(progress.image), visible=True),
             self.status: status(text, share),
         }
 
-    def hide_finished(self) -> dict[Any, Any]:
+    def hide_finished(self) -> Updates:
         """Make the updates at a run's first picture: until then the last result stays in reach."""
         return {
             self.comparison: gr.ImageSlider(visible=False),

@@ -17,7 +17,9 @@ from nst.serving.background import BackgroundPool
 from nst.serving.limits import LIMITED, Limits
 from nst.web.components import (
     DEFAULTS,
-    QUIETLY,
+    UNQUEUED,
+    Updates,
+    Values,
     choice,
     describe,
     image_input,
@@ -28,8 +30,6 @@ from nst.web.components import (
 from nst.web.mask_editor import DRAWING_SIDE, MaskEditor
 from nst.web.uploads import uploaded_file
 from nst.web.visitor_runs import visitor
-
-Values = Mapping[Any, Any]  # what the page sent, by component
 
 
 class SettingsPanel:
@@ -44,7 +44,10 @@ class SettingsPanel:
         self._limits, self._background = limits, background
         with gr.Group():
             self.preset = gr.Dropdown(
-                preset_choices(), value=DEFAULT_PRESET, label="Preset", info="A starting point, to go on from"
+                preset_choices(),
+                value=DEFAULT_PRESET,
+                label="Preset",
+                info="A starting point for your own settings",
             )
             self.controls: dict[str, Any] = {  # by the name of the setting
                 "content_weight": slider("content_weight", "Content weight α", 0.1),
@@ -89,7 +92,9 @@ class SettingsPanel:
             )
 
     def _lay_out_mask(self) -> None:
-        gr.Markdown("White in the mask is painted, grey in part. Draw it on the photo, or upload one.")
+        gr.Markdown(
+            "White areas of the mask are painted, grey ones in part. Draw it on the photo, or upload one."
+        )
         self.draw = gr.Button("Draw on the photo", size="sm")
         self.drawing = MaskEditor(
             visible=False,
@@ -98,12 +103,12 @@ class SettingsPanel:
             layers=False,
             buttons=[],
             brush=gr.Brush(default_size=40, colors=["#ffffff", "#808080", "#000000"], color_mode="fixed"),
-            label="What is to be painted, in white",
+            label="Areas to paint, in white",
             height=420,
             elem_id="drawing",
         )
         self.mask = image_input(None, "Mask", "mask", height=160)
-        self.controls["mask_mode"] = choice("mask_mode", "What is black")
+        self.controls["mask_mode"] = choice("mask_mode", "Black areas")
 
     @property
     def inputs(self) -> set[Any]:
@@ -138,21 +143,25 @@ class SettingsPanel:
         return [values[painting] for painting in self.paintings if values[painting] is not None]
 
     def connect(self, content: gr.Image) -> None:
-        """Let presets, earlier pictures and the drawing act; `content` is the photo to draw on."""
-        self.preset.input(self._choose_preset, self.preset, self.outputs, **QUIETLY)
+        """Connect the controls to their handlers.
+
+        Args:
+            content: the photo to draw on.
+        """
+        self.preset.input(self._choose_preset, self.preset, self.outputs, **UNQUEUED)
         # In Gradio's queue, whose messages reach the page; and without Gradio opening the files itself.
-        aloud = {**QUIETLY, "queue": True, "concurrency_limit": None, "preprocess": False}
-        self.earlier.upload(self._restore, self.earlier, self.outputs, **aloud)
-        self.draw.click(self._open_editor, content, self.drawing, **aloud)
-        self.drawing.input(self._take_mask, self.drawing, self.mask, trigger_mode="always_last", **QUIETLY)
+        queued = {**UNQUEUED, "queue": True, "concurrency_limit": None, "preprocess": False}
+        self.earlier.upload(self._restore, self.earlier, self.outputs, **queued)
+        self.draw.click(self._open_editor, content, self.drawing, **queued)
+        self.drawing.input(self._take_mask, self.drawing, self.mask, trigger_mode="always_last", **UNQUEUED)
         content.change(
             lambda: (None, gr.ImageEditor(None, visible=False)),  # the mask was for another photo
             outputs=[self.mask, self.drawing],
-            **QUIETLY,
+            **UNQUEUED,
         )
 
-    def _choose_preset(self, preset: str) -> dict[Any, Any]:
-        """Show the settings that presets are about; all others stay as they are."""
+    def _choose_preset(self, preset: str) -> Updates:
+        """Show the settings that any preset changes; all others stay as they are."""
         about = {
             name
             for name in self.controls
@@ -160,16 +169,16 @@ class SettingsPanel:
         }
         return {self.controls[name]: self._shown(PRESETS[preset], name) for name in about}
 
-    async def _restore(self, request: gr.Request, earlier: Any) -> dict[Any, Any]:
+    async def _restore(self, request: gr.Request, earlier: Any) -> Updates:
         file = uploaded_file(earlier, "picture")
         config = await self._background.run_for(visitor(request), restored_config, file)
         lowered = [
-            f"{name}: here {getattr(self._limits, name)} is the most"
+            f"{name}, which is at most {getattr(self._limits, name)} here"
             for name in LIMITED
             if getattr(config, name) > getattr(self._limits, name)
         ]
-        but = f", but for {' and '.join(lowered)}" if lowered else ""
-        gr.Info(f"Every setting is as it was for that picture{but}.")
+        exceptions = f", except {', and '.join(lowered)}" if lowered else ""
+        gr.Info(f"All settings were restored{exceptions}.")
         return self.show(config)
 
     async def _open_editor(self, request: gr.Request, photo: Any) -> Any:
@@ -180,8 +189,12 @@ class SettingsPanel:
     async def _take_mask(self, request: gr.Request, strokes: Pixels | None) -> Any:
         return await self._background.run_for(visitor(request), _mask_from, strokes)
 
-    def show(self, config: TransferConfig) -> dict[Any, Any]:
-        """Make the updates that show every setting as it is in `config`."""
+    def show(self, config: TransferConfig) -> Updates:
+        """Make the updates that show every setting of a run.
+
+        Args:
+            config: the settings; those above a limit of the page are lowered to it.
+        """
         weights = [*config.style_blend, *[1.0] * MAX_STYLES][:MAX_STYLES]
         controls = {control: self._shown(config, name) for name, control in self.controls.items()}
         return controls | dict(zip(self.weights, weights, strict=True))
@@ -203,7 +216,7 @@ def _photo_to_draw_on(photo: Path) -> Pixels:
 
 
 def _mask_from(strokes: Pixels | None) -> Any:
-    """Lay the strokes (H, W, 4) over black; return None where nothing is drawn."""
+    """Lay the strokes (H, W, 4) over black; return None if nothing is drawn."""
     if strokes is None or not strokes[..., 3].any():
         return None
     height, width, _ = strokes.shape

@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,10 @@ from nst.study.execute import execute
 from nst.study.folder import StudyFolder
 from nst.study.plan import Plan, StudyRun, grid
 from nst.study.report import MAX_CURVES, write_report
-from nst.web.components import QUIETLY, format_duration, render, script, slider, status
+from nst.web.components import UNQUEUED, Updates, Values, format_duration, render, script, slider, status
 from nst.web.contact_sheet import ShownStudy, render_sheet
 from nst.web.uploads import uploaded_file
 from nst.web.visitor_runs import stop_unfollowed, visitor
-
-Values = Mapping[Any, Any]  # what the page sent, by component
-Updates = dict[Any, Any]  # what the page shows, by component
 
 OWN = "My own images"
 SIZE = 256  # pixels; a study is for comparing, and so it starts small
@@ -172,7 +169,7 @@ class StudyTab:
 
     def connect(self, page: gr.Blocks) -> None:
         """Let the controls act."""
-        self.dataset.change(lambda name: gr.Row(visible=name == OWN), self.dataset, self.own, **QUIETLY)
+        self.dataset.change(lambda name: gr.Row(visible=name == OWN), self.dataset, self.own, **UNQUEUED)
         gr.on(
             [page.load, *(control.change for control in self.inputs)],
             self.tell_extent,
@@ -180,7 +177,7 @@ class StudyTab:
             self.extent,
             trigger_mode="always_last",
             preprocess=False,  # Gradio would leave an empty file for each one that is chosen
-            **QUIETLY,
+            **UNQUEUED,
         )
         self.start.click(
             self.run,
@@ -201,7 +198,7 @@ class StudyTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        self.stop_button.click(self.stop, outputs=self.stop_button, **QUIETLY)
+        self.stop_button.click(self.stop, outputs=self.stop_button, **UNQUEUED)
         page.unload(self.leave)
 
     def _plan(self, values: Values) -> Plan:

@@ -44,7 +44,7 @@ class RunRequest:
         settings: the settings that were given; all others are those of the preset.
         preset: the name of a preset.
         mask: a mask, if any.
-        start: the picture to go on from, if any: an upload, or an image of this server's own.
+        start: the picture to continue from, if any: an upload, or an image of this server's own.
     """
 
     content: Any

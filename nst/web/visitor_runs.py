@@ -56,7 +56,12 @@ class VisitorRuns:
         return run
 
     def leave(self, request: gr.Request, run: Run) -> None:
-        """End a run, if it goes on, whose handler has come to its end."""
+        """Forget a run at the end of its handler, and stop it if it is still running.
+
+        Args:
+            request: the visitor's.
+            run: one that `join` returned.
+        """
         run.stop()
         runs = self._runs[request.session_hash]
         runs.discard(run)
@@ -64,11 +69,19 @@ class VisitorRuns:
             del self._runs[request.session_hash]
 
     def has_run(self, request: gr.Request) -> bool:
-        """Say whether a run of this session waits or goes on."""
+        """Return whether a run of a session is waiting or running.
+
+        Args:
+            request: one of the session's.
+        """
         return request.session_hash in self._runs
 
     def stop(self, request: gr.Request) -> None:
-        """End the runs of a session; the pictures so far stay."""
+        """Stop the runs of a session; their pictures so far stay.
+
+        Args:
+            request: one of the session's.
+        """
         for run in tuple(self._runs.get(request.session_hash, ())):
             run.stop()
 

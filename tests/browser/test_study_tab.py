@@ -117,7 +117,7 @@ def test_a_study_that_is_too_large_or_has_no_weights_is_refused_in_a_sentence(vi
     expect(button(page, "Start")).to_be_enabled()
 
 
-def test_choosing_an_example_shows_what_was_painted_beforehand(visit):
+def test_choosing_an_example_shows_its_premade_picture(visit):
     page = visit()
     page.get_by_role("tab", name=re.compile("Large dataset")).click()
     page.locator(".pairs:visible button.thumbnail-item").nth(9).click()

@@ -92,7 +92,7 @@ def test_ctrl_c_ends_a_study_that_the_same_command_goes_on_with(views: Path, tmp
     made = len([*out.glob("runs/*/run.json")])
     assert 2 <= made < 14
     listed = f"Stopped: {made} of 14 runs are made, and listed in {out / 'index.html'}."
-    assert err.splitlines()[-1] == f"{listed} The same command goes on from there."
+    assert err.splitlines()[-1] == f"{listed} Run the same command again to continue."
     assert (out / "index.html").is_file()
     assert main(command) == 0
     assert len([*out.glob("runs/*/run.json")]) == 14

@@ -21,7 +21,7 @@ from nst.engine.images import load_image, save_image, to_uint8
 from nst.engine.stylize import stylize
 from nst.engine.weights import forget_backbones
 from nst.formats import SAVED_ENDINGS
-from nst.runs.record import has_levelled_off, restored_config
+from nst.runs.record import has_plateaued, restored_config
 from tests.cli.commands import (
     EXACT,
     FLAGS,
@@ -48,7 +48,7 @@ def test_the_command_says_once_that_the_losses_have_levelled_off(
     said = r"^Step (\d+) of 130: the losses have levelled off\. Ctrl-C keeps this picture\.$"
     (step,) = re.findall(said, capsys.readouterr().err, re.MULTILINE)
     history = json.loads(report.read_text(encoding="utf-8"))["history"]
-    assert [has_levelled_off(history[: int(step) - ago]) for ago in (1, 0)] == [False, True]
+    assert [has_plateaued(history[: int(step) - ago]) for ago in (1, 0)] == [False, True]
 
 
 @pytest.mark.parametrize(

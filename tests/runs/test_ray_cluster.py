@@ -146,8 +146,8 @@ def test_a_study_without_its_head_ends_in_a_sentence_with_what_is_finished(clust
     os.kill(head, signal.SIGKILL)
     _, output = process.communicate()
     sentence = (
-        f"{out}: The Ray cluster is gone: please start it again. What had been made is there, and the same "
-        "command goes on."
+        f"{out}: The Ray cluster is gone: please start it again. Finished runs are kept: run the same "
+        "command again to continue."
     )
     assert sentence in output.splitlines()  # Ray prints lines of its own
     assert "Traceback" not in output

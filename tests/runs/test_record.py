@@ -21,7 +21,7 @@ from nst.engine.vgg import resolve_precision
 from nst.errors import ImageError, RecordError
 from nst.runs.record import (
     describe_image,
-    has_levelled_off,
+    has_plateaued,
     history_row,
     printable,
     restored_config,
@@ -89,23 +89,23 @@ def rows(share_kept: float, count: int, level: int = 1) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("share_kept", "flat"), [(0.99, False), (0.998, False), (0.9995, True), (1.0, True), (1.01, True)]
+    ("share_kept", "plateaued"), [(0.99, False), (0.998, False), (0.9995, True), (1.0, True), (1.01, True)]
 )
-def test_losses_have_levelled_off_where_ten_steps_lower_them_by_less_than_a_percent(share_kept, flat):
-    assert has_levelled_off(rows(share_kept, 11)) is flat
-    assert has_levelled_off(rows(0.5, 20) + rows(share_kept, 11, level=2)) is flat
+def test_losses_have_levelled_off_where_ten_steps_lower_them_by_less_than_a_percent(share_kept, plateaued):
+    assert has_plateaued(rows(share_kept, 11)) is plateaued
+    assert has_plateaued(rows(0.5, 20) + rows(share_kept, 11, level=2)) is plateaued
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])
 def test_losses_of_fewer_than_eleven_steps_of_a_level_have_not_levelled_off(count):
-    assert not has_levelled_off([])
-    assert not has_levelled_off(rows(1, count))
-    assert not has_levelled_off(rows(1, 30) + rows(1, count, level=2))
+    assert not has_plateaued([])
+    assert not has_plateaued(rows(1, count))
+    assert not has_plateaued(rows(1, 30) + rows(1, count, level=2))
 
 
 def test_only_the_last_ten_steps_tell_whether_the_losses_have_levelled_off():
-    assert has_levelled_off(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
-    assert not has_levelled_off([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
+    assert has_plateaued(rows(0.5, 20) + [{"level": 1, "total": 0.1}] * 11)
+    assert not has_plateaued([{"level": 1, "total": 9}] * 20 + rows(0.5, 11))
 
 
 def test_the_record_has_the_whole_config(record, tmp_path):

@@ -59,7 +59,10 @@ def test_who_uploads_too_much_is_told_so():
         assert upload(page.local_url, bytes(900_000)).status_code == 200
         refused = upload(page.local_url, bytes(200_000))
         assert refused.status_code == 429
-        assert refused.text == "You have uploaded a lot: please go on with what is there, or come back later."
+        assert refused.text == (
+            "You have reached the upload limit: "
+            "please use the files that you have uploaded, or come back later."
+        )
         with pytest.raises(httpx.HTTPError):
             upload(page.local_url, 20_000_000).raise_for_status()
         assert upload(page.local_url, bytes(1000)).status_code in (200, 429)
@@ -71,7 +74,7 @@ def test_a_full_server_takes_nothing_until_the_oldest_is_deleted():
         refused = upload(page.local_url, bytes(1000))
         assert (refused.status_code, refused.text) == (
             507,
-            "The server is full: please try again in a minute.",
+            "The server's storage is full: please try again in a minute.",
         )
         while (answer := upload(page.local_url, bytes(1000))).status_code == 507:
             time.sleep(0.1)
@@ -117,7 +120,7 @@ def test_background_tasks_of_one_visitor_are_few_at_a_time():
         with ThreadPoolExecutor(MANY) as threads:
             answers = [*threads.map(ask, range(MANY))]
         refused = [one["output"]["error"] for one in answers if not one["success"]]
-        assert set(refused) == {"Please wait until what you asked for before is done."}
+        assert set(refused) == {"Please wait until your previous request is done."}
         assert len(refused) < MANY
         assert ask(MANY)["success"]
 
@@ -152,10 +155,10 @@ def test_a_drawing_of_many_layers_takes_no_memory(server, index):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b"", "This is no drawing: please draw it again."),
-        (saved(mode="RGBA", format="TIFF"), "This is no drawing: please draw it again."),
-        (saved(mode="RGBA", format="PNG")[:60], "This is no drawing: please draw it again."),
-        (saved((20_000, 20_000), "1", format="PNG"), "This is no drawing: please draw it again."),
+        (b"", "This drawing can't be read: please draw it again."),
+        (saved(mode="RGBA", format="TIFF"), "This drawing can't be read: please draw it again."),
+        (saved(mode="RGBA", format="PNG")[:60], "This drawing can't be read: please draw it again."),
+        (saved((20_000, 20_000), "1", format="PNG"), "This drawing can't be read: please draw it again."),
         (saved((12_000, 12_000), "1", format="PNG"), "This drawing is too large: please draw it again."),
     ],
     ids=["nothing", "tiff", "cut off", "a bomb", "too large"],

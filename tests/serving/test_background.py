@@ -14,7 +14,7 @@ pytestmark = pytest.mark.quick
 
 
 class Work:
-    """Tasks that wait to be let go, and how many of them go on at once."""
+    """Tasks that wait to be let go, and how many of them run at once."""
 
     def __init__(self) -> None:
         self.go, self.begun = threading.Event(), threading.Semaphore(0)
@@ -63,7 +63,7 @@ def test_a_visitor_has_few_tasks_at_a_time_and_an_error_gives_the_share_back():
         background, work = pool(per_visitor=1), Work()
         tasks = [asyncio.create_task(background.run_for("one", work, number)) for number in range(2)]
         await until_begun(work, 2)
-        with pytest.raises(BusyError, match=r"^Please wait until what you asked for before is done\.$"):
+        with pytest.raises(BusyError, match=r"^Please wait until your previous request is done\.$"):
             await background.run_for("one", work, 3)
         work.go.set()
         await asyncio.gather(*tasks)

@@ -97,7 +97,10 @@ def test_a_full_storage_takes_no_more(tmp_path):
     layer = fair_share(tmp_path)
     assert ask(layer, path="/upload", content=bytes(1_000_000)).status_code == 200
     full = ask(layer, path="/upload", content=b"more")
-    assert (full.status_code, full.text) == (507, "The server is full: please try again in a minute.")
+    assert (full.status_code, full.text) == (
+        507,
+        "The server's storage is full: please try again in a minute.",
+    )
 
 
 @pytest.mark.parametrize(

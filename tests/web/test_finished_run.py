@@ -1,4 +1,4 @@
-"""A run that has ended, as files: encoded once, restored, and taken home in many forms."""
+"""A run that has ended, as files: encoded once, restored, and downloaded in many forms."""
 
 import json
 from dataclasses import replace

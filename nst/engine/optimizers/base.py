@@ -1,4 +1,4 @@
-"""What the optimisers share: minimise a function of one float32 vector, step by step."""
+"""The interface of the optimisers, which minimise a function of one float32 vector, step by step."""
 
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar

@@ -20,7 +20,7 @@ class LBFGS(Optimizer[E]):
     times.
 
     The line search brackets a point of the weak Wolfe conditions by doubling and bisection (Lewis and Overton
-    2013). It treats a non-finite loss as one that is too high. Where a fall of the loss is lost in its
+    2013). It treats a non-finite loss as one that is too high. Where a decrease of the loss is lost in its
     rounding, the slope decides whether it is one (Hager and Zhang 2005, eq. 4.1), for up to 10 steps without
     a lower loss.
 
