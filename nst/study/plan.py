@@ -64,7 +64,7 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """List the runs of a study.
+    """Describe the runs of a study.
 
     Args:
         dataset: the images.

@@ -202,7 +202,7 @@ class PaintTab:
         page.unload(self._runs.stop)
 
     def connect_study(self, sheet: gr.HTML, study: gr.State, tabs: gr.Tabs) -> None:
-        """Let a click on a contact sheet open a run in this tab.
+        """Open a run in this tab when it is clicked on a contact sheet.
 
         Args:
             sheet: the contact sheet.
@@ -340,7 +340,11 @@ class PaintTab:
             return {}
 
     def stop(self, request: gr.Request) -> Any:
-        """Stop the visitor's run; the picture so far stays."""
+        """Stop the visitor's run; the picture so far stays.
+
+        Args:
+            request: the visitor's.
+        """
         self._runs.stop(request)
         return gr.Button("Stopping …", interactive=False) if self._runs.has_run(request) else gr.skip()
 
@@ -367,7 +371,7 @@ class PaintTab:
         """Show a run of the visitor's study with its images and settings, ready to be varied.
 
         Args:
-            request: of the visitor.
+            request: the visitor's.
             shown: the study, if there is one.
             number: of the run.
         """
@@ -415,7 +419,11 @@ class PaintTab:
         }
 
     async def tell_time(self, values: Values) -> str:
-        """Say about how long a run takes on this server."""
+        """Say about how long a run takes on this server.
+
+        Args:
+            values: of the controls for size and iterations.
+        """
         await self._queue.warmed_up()
         size, iterations = (values[self.settings.controls[name]] for name in ("size", "iterations"))
         try:

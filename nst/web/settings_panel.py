@@ -173,11 +173,11 @@ class SettingsPanel:
         file = uploaded_file(earlier, "picture")
         config = await self._background.run_for(visitor(request), restored_config, file)
         lowered = [
-            f"{name}, which is at most {getattr(self._limits, name)} here"
+            f"{name} (at most {getattr(self._limits, name)} here)"
             for name in LIMITED
             if getattr(config, name) > getattr(self._limits, name)
         ]
-        exceptions = f", except {', and '.join(lowered)}" if lowered else ""
+        exceptions = f", except {' and '.join(lowered)}" if lowered else ""
         gr.Info(f"All settings were restored{exceptions}.")
         return self.show(config)
 
