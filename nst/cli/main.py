@@ -1,6 +1,5 @@
 """The command line: parse it, and hand it to the module of its command."""
 
-import importlib
 import logging
 import sys
 from collections.abc import Sequence
@@ -25,9 +24,15 @@ def main(argv: Sequence[str] | None = None, prog: str = "nst") -> int:
         with silence_tensorflow():
             # Imported here and not above: TensorFlow takes seconds to start, which --help does not need,
             # and Ctrl-C is answered meanwhile.
-            command = importlib.import_module(f"nst.cli.{arguments.command}")
+            match arguments.command:
+                case "stylize":
+                    from nst.cli.stylize import run
+                case "study":
+                    from nst.cli.study import run
+                case "bench":
+                    from nst.cli.bench import run
         logging.basicConfig(format="%(message)s")
-        command.run(arguments)
+        run(arguments)
         return 0
     except KeyboardInterrupt:
         message, exit_code = "Stopped early: nothing was saved.", 130

@@ -9,7 +9,7 @@ from nst.cli.command import CommandError, CtrlC
 from nst.cli.parser import given_settings
 from nst.cli.progress import show_outcomes
 from nst.config import AXES, DEFAULT_PRESET, PRESETS
-from nst.errors import ImageError, RunnerError
+from nst.errors import ImageError, RunnerError, StudyError
 from nst.runs.ray_runner import runner_from
 from nst.runs.record import printable
 from nst.study.datasets import find_dataset
@@ -46,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
     except (ImageError, RunnerError) as error:
         message = f"{arguments.out}: {error} Finished runs are kept: run the same command again to continue."
         raise CommandError(message, 1) from error
+    except StudyError as error:
+        raise CommandError(f"{arguments.out}: {error}", 2) from error
     except OSError as error:
         raise CommandError(f"{arguments.out} cannot be written: {error.strerror}.", 2) from error
 

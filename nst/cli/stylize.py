@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from nst.cli.progress import show_steps
 from nst.config import DEFAULT_PRESET, PRESETS, TransferConfig
 from nst.engine.color import blend
 from nst.engine.images import Pixels, check_quality, from_uint8, save_image, to_uint8
-from nst.engine.stylize import stylize
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, RecordError, TransferError
 from nst.formats import ANIMATION_ENDINGS, SAVED_ENDINGS
@@ -22,6 +22,7 @@ from nst.runs.animation import save_animation
 from nst.runs.job import Job, read_inputs
 from nst.runs.record import printable, restored_config, save_losses, save_record
 from nst.runs.recorder import Recorder
+from nst.runs.runner import LocalRunner
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -48,11 +49,11 @@ def run(arguments: argparse.Namespace) -> None:
     # 2. Run. From here on Ctrl-C keeps the picture so far.
     ctrl_c = CtrlC()
     backbone = load_backbone(config.backbone)
-    steps = stylize(**job.tensors(), config=config, backbone=backbone, stop=ctrl_c.pressed)
     recorder = Recorder(config) if arguments.animation else Recorder(config, most_moments=0)
-    with ctrl_c:
+    with ctrl_c, closing(LocalRunner()) as runner:
+        steps = recorder.follow(runner.stylize(job, ctrl_c.pressed), ctrl_c.pressed)
         try:
-            for _ in show_steps(recorder.follow(steps, ctrl_c.pressed), config, recorder):
+            for _ in show_steps(steps, config, recorder):
                 pass
         except TransferError as error:
             if recorder.progress is None:
@@ -115,7 +116,7 @@ def _frames(job: Job, recorder: Recorder) -> list[Pixels]:
 def _save(arguments: argparse.Namespace, job: Job, recorder: Recorder, record: dict[str, Any]) -> None:
     """Write every file that was asked for."""
     assert recorder.progress is not None
-    picture = blend(recorder.progress.image, job.photo(), job.config.strength)
+    picture = recorder.result(job)
     quality = {"quality": arguments.quality} if arguments.quality else {}
     try:
         save_image(picture, arguments.output, metadata=json.dumps(record), **quality)

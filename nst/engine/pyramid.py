@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from nst.config import TransferConfig
+
 
 class Level(NamedTuple):
     """Hold one size of the schedule: the long side in pixels, and its number of steps."""
@@ -61,3 +63,8 @@ def run_cost(schedule: Sequence[Level], level: int | None = None, step: int | No
     begun = sum(_STEPS_BEFORE_LEVEL * _step_cost(one) for one in here)
     steps = [_step_cost(one) for one in schedule for _ in range(one.steps)][:step]
     return _STEPS_BEFORE_RUN * _step_cost(schedule[0]) + begun + sum(steps)
+
+
+def config_cost(config: TransferConfig) -> float:
+    """Estimate the cost of a whole run with a config: see `run_cost`."""
+    return run_cost(coarse_to_fine(config.size, config.iterations))

@@ -1,6 +1,5 @@
 """A run before it begins: its config and its images, read from files in one way for everybody."""
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from nst.engine.color import luminance
 from nst.engine.images import Pixels, decode_image, from_uint8, open_image
 from nst.engine.inputs import check_start, check_styles
 from nst.errors import ImageError
-from nst.runs.record import printable
+from nst.runs.record import describe_file
 
 
 class InputImage(NamedTuple):
@@ -82,9 +81,7 @@ def read_image(path: Path, long_side: int | None = None, enlarge: bool = True) -
     """
     with open_image(path) as file:
         pixels = decode_image(file, long_side=long_side, enlarge=enlarge)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return InputImage(pixels, {"name": printable(path.name), "sha256": digest})
+        return InputImage(pixels, describe_file(file))
 
 
 def read_inputs(

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,8 +57,14 @@ def describe_image(path: Path | str) -> dict[str, str]:
         ImageError: the file cannot be opened.
     """
     with open_image(path) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"name": printable(Path(path).name), "sha256": digest}
+        return describe_file(file)
+
+
+def describe_file(file: BufferedReader) -> dict[str, str]:
+    """Describe an open image file from its beginning: see `describe_image`."""
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"name": printable(Path(file.name).name), "sha256": digest}
 
 
 def printable(text: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from nst.config import TransferConfig
+from nst.engine.color import blend
 from nst.engine.images import Pixels, to_uint8
 from nst.engine.pyramid import run_cost
 from nst.engine.stylize import Progress
@@ -42,7 +43,6 @@ class Recorder:
     def __init__(self, config: TransferConfig, most_moments: int = 32) -> None:
         self.config = config
         self.progress: Progress | None = None  # the last step
-        self.history: list[dict[str, float]] = []  # a row of history_row() for each step
         self.attempts = 0  # more than one where a worker was lost
         self.ended = "stopped"  # or, in the end, "finished", "out of time" or "failed"
         self.failure: TransferError | None = None
@@ -50,7 +50,7 @@ class Recorder:
         self._clear()
 
     def _clear(self) -> None:
-        self.history = []
+        self.history: list[dict[str, float]] = []  # a row of history_row() for each step
         self._moments: list[Moment] = []
         self._stride = 1
 
@@ -69,6 +69,19 @@ class Recorder:
         if self.progress is None:
             raise ValueError("there is no picture before the first step")
         return self.progress.image
+
+    def result(self, job: Job) -> tf.Tensor:
+        """Lay the picture of the last step over the photo, as far as the config's strength says.
+
+        Args:
+            job: the run.
+
+        Returns:
+            float32 (1, H, W, 3), the picture that is saved.
+        """
+        if self.config.strength == 1:  # large pictures have no memory for a photo that nobody sees
+            return self.picture
+        return blend(self.picture, job.photo(), self.config.strength)
 
     @property
     def pace(self) -> float | None:
@@ -128,20 +141,24 @@ class Recorder:
 
 
 def run_job(
-    runner: Runner, job: Job, stop: Callable[[], bool] = lambda: False, most_moments: int = 0
-) -> Recorder:
-    """Run a job from its first step to its end.
+    runner: Runner, job: Job, stop: Callable[[], bool] = lambda: False
+) -> tuple[Recorder, dict[str, float | None]]:
+    """Run a job from its first step to its end, and evaluate its result if it is finished.
 
     Args:
         runner: where it runs.
         job: the run.
         stop: ends it early.
-        most_moments: as in `Recorder`.
+
+    Returns:
+        What was recorded, without moments, and the numbers of `Runner.evaluate`, empty if it did not finish.
 
     Raises:
         TransferError, RunnerError, LostRunError: as `Runner.stylize`.
     """
-    recorder = Recorder(job.config, most_moments)
+    recorder = Recorder(job.config, most_moments=0)
     for _ in recorder.follow(runner.stylize(job, stop), stop):
         pass
-    return recorder
+    if recorder.ended != "finished":
+        return recorder, {}
+    return recorder, runner.evaluate(recorder.result(job), job)

@@ -86,4 +86,7 @@ class LocalRunner:
         try:
             yield graphs
         finally:
-            self._idle.append(graphs)
+            if len(self._idle) < self.workers:
+                self._idle.append(graphs)
+            else:
+                graphs.close()

@@ -173,8 +173,9 @@ class FairShare:
 class FormLimits:
     """Refuse a form of more than MOST_FILES files, or with long fields.
 
-    One that has more ends with starlette's MultiPartException, as a form that can't be read does. The app's
-    own parser would have opened all the files by then, or hold the whole field in memory.
+    It is answered as a form that can't be read is: the app's parser gets starlette's MultiPartException, and
+    where the app has none for forms, the answer is 400. Without this, the app's parser would have opened all
+    the files by then, or would hold the whole field in memory.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -189,13 +190,25 @@ class FormLimits:
         boundary = parse_options_header(kind)[1].get(b"boundary")
         counter = _FormCounter(boundary) if boundary else None
 
+        has_answered = False
+
         async def receive_counted() -> Message:
             message = await receive()
             if counter:
                 counter.count(message.get("body", b""))
             return message
 
-        await self._app(scope, receive_counted, send)
+        async def send_noted(message: Message) -> None:
+            nonlocal has_answered
+            has_answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive_counted, send_noted)
+        except MultiPartException as error:
+            if has_answered:
+                raise
+            await JSONResponse({"error": error.message}, 400)(scope, receive, send)
 
 
 class _FormCounter:
@@ -227,7 +240,7 @@ class _FormCounter:
         self._field, self._is_file = 0, False
 
     def _add_name(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
+        self._name += data[start:end]  # of a few kilobytes at most, as the parser sees to
 
     def _add_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]

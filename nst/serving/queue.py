@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from nst.config import TransferConfig
-from nst.engine.pyramid import coarse_to_fine, run_cost
+from nst.engine.pyramid import config_cost
 from nst.engine.vgg import Backbone
 from nst.engine.weights import load_backbone
-from nst.errors import BusyError, TransferError
+from nst.errors import BusyError, RunnerError, TransferError
 from nst.runs.job import Job
 from nst.runs.recorder import Recorder
 from nst.runs.runner import LocalRunner, Runner
@@ -36,16 +36,18 @@ class Run:
 
     Args:
         job: what to run.
-        most_moments: how many moments are kept (see `Recorder`).
+        for_study: whether the result is evaluated, and no moments are kept.
     """
 
-    def __init__(self, job: Job, most_moments: int = 32) -> None:
+    def __init__(self, job: Job, *, for_study: bool = False) -> None:
         self.config = job.config
-        self.recorder = Recorder(job.config, most_moments)
+        self.recorder = Recorder(job.config, most_moments=0) if for_study else Recorder(job.config)
+        self.quality: dict[str, float | None] = {}  # of a finished run of a study
         self.joined = time.monotonic()
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
         self._job: Job | None = job
         self._backbone: Backbone | None = None
+        self._for_study = for_study
         self._stopping = threading.Event()
 
     @property
@@ -92,6 +94,8 @@ class Run:
                 raise
         if self.recorder.ended == "stopped" and not self._stopping.is_set():
             self.recorder.ended = "out of time"
+        if self._for_study and self.recorder.ended == "finished":
+            self.quality = runner.evaluate(self.recorder.result(self.job), self.job)
 
 
 class RunQueue:
@@ -111,6 +115,7 @@ class RunQueue:
         self.pace: float | None = None  # seconds for one unit of run_cost(), in the last run
         self.telemetry = Telemetry(self.state)
         self._runs: list[Run] = []  # that have not ended
+        self._closed = False
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(self.runner.workers)
         noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
@@ -139,8 +144,11 @@ class RunQueue:
 
         Raises:
             BusyError: the queue, or the visitor's share of it, is full.
+            RunnerError: the queue is closed.
         """
         with self._lock:
+            if self._closed:
+                raise RunnerError("The server is stopping: please come back later.")
             self._check_places()
             leave = self.rate_limiter.take(Share.RUNS, visitor)
             if leave is None:
@@ -155,26 +163,26 @@ class RunQueue:
         visitor: str | None = None,
         stop: Callable[[], bool] = lambda: False,
         watch: Callable[[Run], None] = lambda run: None,
-    ) -> Recorder:
-        """Wait for a place, and run a job to its end; for a thread that runs many jobs, one after the other.
+    ) -> tuple[Recorder, dict[str, float | None]]:
+        """Wait for a place, and run a job of a study to its end, as `run_job` does.
 
         Args:
-            job: what to run; its moments are not kept.
+            job: what to run.
             visitor: whose it is.
             stop: ends it, at any time.
             watch: is given the run once it is in the queue.
 
         Returns:
-            What was recorded; `ended` is "stopped" also where `stop` ended it before it began.
+            As `run_job`; `ended` is "stopped" also where `stop` ended it before it began.
 
         Raises:
             Exception: whatever made the run fail.
         """
-        run = Run(job, most_moments=0)
+        run = Run(job, for_study=True)
         tries_at = time.monotonic()
         while True:
             if stop():
-                return run.recorder
+                return run.recorder, {}
             if time.monotonic() >= tries_at:
                 try:
                     self.join(run, visitor)
@@ -189,7 +197,7 @@ class RunQueue:
             time.sleep(POLL_SECONDS)
         if not run.future.cancelled():
             run.future.result()
-        return run.recorder
+        return run.recorder, run.quality
 
     def _check_places(self) -> None:
         self._runs = [run for run in self._runs if not run.future.cancelled()]
@@ -235,8 +243,7 @@ class RunQueue:
         """Estimate how long a run takes, at most its limit; None where nothing has told the pace yet."""
         if self.pace is None:
             return None
-        schedule = coarse_to_fine(config.size, config.iterations)
-        return min(self.pace * run_cost(schedule), self.limits.seconds)
+        return min(self.pace * config_cost(config), self.limits.seconds)
 
     def estimate_wait(self, run: Run | None = None) -> float | None:
         """Estimate in how many seconds `run` begins, or a new one would; None where nothing tells."""
@@ -272,6 +279,8 @@ class RunQueue:
 
     def close(self) -> None:
         """Stop every run and take no more."""
+        with self._lock:
+            self._closed = True
         for run in (self.warm_up, *self._runs):
             run.stop()
         self._threads.shutdown()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -13,6 +14,8 @@ from pathlib import Path
 from nst.serving.rate_limit import MEGABYTE
 
 LEAST_BYTES = 8192  # that a file takes, with its folder
+
+logger = logging.getLogger("nst")
 
 
 class Storage:
@@ -80,7 +83,10 @@ class Storage:
     async def _keep_clear(self, clear: Callable[[], None]) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await asyncio.to_thread(clear)
+            try:
+                await asyncio.to_thread(clear)
+            except Exception as error:  # or nothing would be deleted any more, and nobody would know
+                logger.error("files could not be deleted: %s", type(error).__name__)
 
 
 def _files(entry: Path) -> Iterator[os.stat_result]:

@@ -78,14 +78,13 @@ def loss_chart(
     return figure
 
 
-def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height: int = 420) -> go.Figure:
+def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Figure:
     """Draw content loss against style loss: a curve for each pair, a point for each weighting.
 
     The lower left is best for both. The chart has no legend: see `loss_chart`.
 
     Args:
         curves: for each name, points with content, style and, as "label", their weights.
-        height: in pixels.
 
     Returns:
         A Plotly figure.
@@ -107,7 +106,7 @@ def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]], *, height
     axis = {"type": "log", "gridcolor": _GRID, "linecolor": _GRID, "tickformat": "~g", "automargin": True}
     figure.update_layout(
         **_LAYOUT,
-        height=height,
+        height=420,
         margin={"l": 8, "r": 40, "t": 12, "b": 8},
         showlegend=False,
         xaxis={**axis, "title": {"text": "content loss"}, "dtick": "D2"},

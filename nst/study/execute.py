@@ -1,14 +1,13 @@
 """The one executor of studies, behind the command line and the page."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import tensorflow as tf
 
-from nst.engine.color import blend
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, LostRunError, StudyError, TransferError
 from nst.runs.job import Job, read_image, read_inputs
@@ -40,7 +39,7 @@ def execute(
     folder: StudyFolder,
     runner: Runner,
     *,
-    run: Callable[[Job, Stop], Recorder] | None = None,
+    run: Callable[[Job, Stop], tuple[Recorder, Mapping[str, float | None]]] | None = None,
     stop: Stop = lambda: False,
     watch: Callable[[StudyRun], None] = lambda _: None,
     at_once: int | None = None,
@@ -54,10 +53,9 @@ def execute(
     Args:
         plan: the runs to make, in this order.
         folder: where they are kept; the caller holds `folder.locked()`.
-        runner: evaluates every picture and, without `run`, makes it.
-        run: makes one job and returns its recorder, from a thread of this function's own; by default
-            `run_job` on `runner`. It must follow the `stop` it is given, and may raise what
-            `Runner.stylize` raises.
+        runner: where the runs are made.
+        run: makes one job as `run_job` does, in a thread of this function's own; by default `run_job` on
+            `runner`. It must follow the `stop` it is given.
         stop: asked before each run and each evaluation, from several threads.
         watch: told of each run that begins, just before its images are read, in the thread that then calls
             `run`.
@@ -89,19 +87,17 @@ def execute(
                 label=lambda role, path: path.name,
                 read=read,
             )
-            recorder = make_run(job, ending)
-            if ending() or recorder.progress is None or recorder.ended == "stopped":
+            recorder, quality = make_run(job, ending)
+            if ending() or recorder.ended == "stopped":
                 return None
             if recorder.ended != "finished":
                 raise recorder.failure or StudyError(f"The run ended early ({recorder.ended}).")
-            picture = blend(recorder.progress.image, job.photo(), planned.config.strength)
-            quality = runner.evaluate(picture, job)
         except (ImageError, TransferError, LostRunError, StudyError, MemoryError, tf.errors.OpError) as error:
             reason = _failure_reason(error)
             folder.keep_failure(planned, reason)
             return Outcome(planned, reason)
         record = recorder.record(job, load_backbone(planned.config.backbone))
-        folder.keep(planned, RunResult(picture, record, quality))
+        folder.keep(planned, RunResult(recorder.result(job), record, quality))
         return Outcome(planned)
 
     in_flight: set[Future[Outcome | None]] = set()

@@ -74,7 +74,7 @@ class StudyFolder:
                 yield
         except filelock.Timeout as error:
             raise StudyError(
-                f"Another study is writing into {self.path}: please wait for it, or use another folder."
+                "Another study is writing into this folder: please wait for it, or use another folder."
             ) from error
 
     def _remove_unfinished(self) -> None:
@@ -215,7 +215,9 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise StudyError(f"{path} is damaged: please remove it, so that its run is made again.") from error
+        raise StudyError(
+            f"{path.parent.name}/{path.name} is damaged: please remove it, so that its run is made again."
+        ) from error
     return content
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nst.config import AXES, TransferConfig
 from nst.engine.inputs import check_layers, check_styles
-from nst.engine.pyramid import coarse_to_fine, run_cost
+from nst.engine.pyramid import config_cost
 from nst.engine.weights import load_backbone
 from nst.errors import StudyError
 from nst.study.datasets import Dataset, Example
@@ -42,7 +42,7 @@ class StudyRun:
     @property
     def cost(self) -> float:
         """Estimate the run's cost, roughly proportional to its seconds (see engine.pyramid.run_cost)."""
-        return _cost(self.config)
+        return config_cost(self.config)
 
 
 class Edge(NamedTuple):
@@ -90,7 +90,7 @@ class Plan:
     @cached_property
     def cost(self) -> float:
         """Estimate the cost of all runs together, roughly proportional to their seconds."""
-        return sum(map(_cost, self.configs)) * len(self) / len(self.configs)
+        return sum(map(config_cost, self.configs)) * len(self) / len(self.configs)
 
     @cached_property
     def varied(self) -> tuple[str, ...]:
@@ -139,10 +139,6 @@ class Plan:
             for config in self.configs
         )
         return {edge: number for number, edge in enumerate(edges)}
-
-
-def _cost(config: TransferConfig) -> float:
-    return run_cost(coarse_to_fine(config.size, config.iterations))
 
 
 def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[TransferConfig, ...]:

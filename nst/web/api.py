@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 
 from nst.config import DEFAULT_PRESET, PRESETS, SETTINGS
-from nst.engine.color import blend
 from nst.engine.images import save_image
 from nst.errors import TransferError
 from nst.serving.queue import POLL_SECONDS, Run
@@ -74,8 +73,7 @@ def add_endpoint(runs: VisitorRuns, new_folder: Callable[[], Path]) -> None:
 def _save(run: Run, file: Path) -> dict[str, Any]:
     """Write the picture with its record, and return the record."""
     record = run.recorder.record(run.job, run.backbone)
-    picture = blend(run.recorder.picture, run.job.photo(), run.config.strength)
-    save_image(picture, file, metadata=json.dumps(record))
+    save_image(run.recorder.result(run.job), file, metadata=json.dumps(record))
     return record
 
 

@@ -30,6 +30,8 @@ def check_gradio(page: gr.Blocks) -> None:
         for name in names:
             _require(owner, name, f"gr.{owner.__name__}")
     _require(SessionState(page), "config_values", "gradio.state_holder.SessionState")
+    _require(page, "temp_file_sets", "gr.Blocks")
+    _require(next(iter(page.blocks.values())), "keep_in_cache", "gr.Block")
     queue = _require(page, "_queue", "gr.Blocks")
     for name in _QUEUE_NAMES:
         _require(queue, name, "gradio.queueing.Queue")

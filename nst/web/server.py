@@ -59,6 +59,8 @@ UPLOADS = Uploads(
     {"/gradio_api/upload": float("inf"), "/gradio_api/component_server": MEGABYTE}  # a drawing is short
 )
 
+_WITHOUT_WORDS = WithoutWords()  # one, which logging adds only once
+
 logger = logging.getLogger("nst")
 
 
@@ -73,7 +75,7 @@ def launch(queue: RunQueue, *, metrics: bool = False, **options: Any) -> gr.Bloc
     Raises:
         DatasetError, ImageError: the examples can't be used.
     """
-    logging.getLogger("uvicorn.error").addFilter(WithoutWords())
+    logging.getLogger("uvicorn.error").addFilter(_WITHOUT_WORDS)
     datasets, limits = load_datasets(), queue.limits
     storage = Storage(Path(get_upload_folder()), limits.kept, limits.storage)
     page = build_page(queue, datasets, storage)

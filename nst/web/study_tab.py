@@ -6,17 +6,17 @@ import re
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
 from nst.config import TransferConfig
-from nst.engine.pyramid import coarse_to_fine, run_cost
+from nst.engine.pyramid import config_cost
 from nst.errors import BusyError, ConfigError, StudyError, UserError
-from nst.runs.job import Job
-from nst.runs.recorder import Recorder
 from nst.serving.background import BackgroundPool
 from nst.serving.queue import POLL_SECONDS, Run, RunQueue
 from nst.serving.rate_limit import Share
@@ -28,6 +28,7 @@ from nst.study.plan import Plan, StudyRun, grid
 from nst.study.report import MAX_CURVES, write_report
 from nst.web.components import UNQUEUED, Updates, Values, format_duration, render, script, slider, status
 from nst.web.contact_sheet import ShownStudy, render_sheet
+from nst.web.guarded_blocks import sentence_for_visitors
 from nst.web.uploads import uploaded_file
 from nst.web.visitor_runs import stop_unfollowed, visitor
 
@@ -38,21 +39,32 @@ MOST_RUNS_A_PICTURE = 25  # small ones, in the time of one picture
 STATUS_SECONDS = 1.0  # between two updates of the status line
 
 
+class CurrentRun(NamedTuple):
+    """Hold the run that a study is making.
+
+    Args:
+        planned: the run of the plan.
+        queued: the same, once it is in the queue.
+    """
+
+    planned: StudyRun
+    queued: Run | None = None
+
+
 class StudyInProgress:
     """Follow a study that is being made: its thread tells the page what goes on, and the page may end it."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
-        self.study_run: StudyRun | None = None  # that goes on
-        self.run: Run | None = None  # the same, once it is in the queue
+        self.current: CurrentRun | None = None
         self.made, self.failed = 0, 0
 
     def stop(self) -> None:
-        """End it within one evaluation; what is made stays."""
+        """End the study within one evaluation; the finished runs stay."""
         self.stopping.set()
 
     def make(self, shown: ShownStudy, queue: RunQueue, owner: str | None) -> None:
-        """Make the runs that are missing, one after the other; to be called in a thread.
+        """Make the missing runs, one after the other. Call it in a thread.
 
         Args:
             shown: the study.
@@ -64,20 +76,18 @@ class StudyInProgress:
             OSError: the folder can't be written any more.
         """
 
-        def watch(study_run: StudyRun) -> None:
-            self.study_run, self.run = study_run, None
+        def watch(planned: StudyRun) -> None:
+            self.current = CurrentRun(planned)
 
-        def watch_run(run: Run) -> None:
-            self.run = run
-
-        def run_one(job: Job, stop: Callable[[], bool]) -> Recorder:
-            return queue.run(job, owner, stop, watch_run)
+        def watch_queued(run: Run) -> None:
+            if self.current:
+                self.current = self.current._replace(queued=run)
 
         outcomes = execute(
             shown.plan,
             shown.folder,
             queue.runner,
-            run=run_one,
+            run=lambda job, stop: queue.run(job, owner, stop, watch_queued),
             stop=self.stopping.is_set,
             watch=watch,
             at_once=1,
@@ -107,6 +117,8 @@ class StudyTab:
         self._queue, self._background, self._new_folder = queue, background, new_folder
         self._datasets = {dataset.name: dataset for dataset in datasets}
         self._in_progress: dict[str | None, StudyInProgress] = {}  # by session
+        # Not asyncio's own threads, which everything else on the page needs: a study takes one for minutes.
+        self._threads = ThreadPoolExecutor(queue.limits.places, thread_name_prefix="study")
         self.shown = gr.State(None)
         gr.Markdown(
             "Paint every photo of a dataset like every painting, vary the weights, and compare the pictures "
@@ -222,8 +234,7 @@ class StudyTab:
                 f"Please make the study smaller: {most * MOST_RUNS_A_PICTURE} runs are the most."
             )
         plan = Plan(dataset, grid(base, axes))
-        usual = run_cost(coarse_to_fine(TransferConfig().size, TransferConfig().iterations))
-        if (worth := plan.cost / usual) > most:
+        if (worth := plan.cost / config_cost(TransferConfig())) > most:
             raise ConfigError(
                 f"Please make the study smaller: it may take as long as {most} pictures with the "
                 f"default settings, and this one would take as long as {worth:.0f}."
@@ -249,7 +260,7 @@ class StudyTab:
         try:
             return self._describe_extent(await asyncio.to_thread(self._plan, values))
         except UserError as error:
-            return str(error)
+            return sentence_for_visitors(error)
 
     def _describe_extent(self, plan: Plan) -> str:
         runs = f"{len(plan)} runs" if len(plan) > 1 else "1 run"
@@ -273,25 +284,30 @@ class StudyTab:
                 self.start: gr.Button("Running …", interactive=False),
                 self.stop_button: gr.Button("Stop", interactive=True),
                 self.save: gr.DownloadButton(interactive=False),
-                **await self._show_runs(shown, study),
+                **await self._show_runs(shown, None),
             }
+            making = asyncio.get_running_loop().run_in_executor(
+                self._threads, study.make, shown, self._queue, visitor(request)
+            )
+            # The folder, and the visitor's share, are taken until the thread has ended.
+            making.add_done_callback(partial(_end, stack.pop_all()))
+            stack.callback(study.stop)
             ready = {
                 self.start: gr.Button("Start", interactive=True),
                 self.stop_button: gr.Button("Stop", interactive=False),
             }
-            making = asyncio.create_task(asyncio.to_thread(study.make, shown, self._queue, visitor(request)))
-            stack.callback(study.stop)
             try:
                 async for update in self._follow(shown, study, making):
                     yield update
                 await making
-            except OSError as error:
-                yield ready
-                raise StudyError(
-                    "This study's files are no longer kept: please start it once more."
-                ) from error
-            except UserError as error:  # such as a cluster that is gone
-                yield {**ready, **await self._show_runs(shown, None), self.status: status(str(error))}
+            except Exception as error:
+                yield ready  # first, so that Start works again, whatever else fails
+                if isinstance(error, OSError):
+                    sentence = "This study's files are no longer kept: please start it once more."
+                    raise StudyError(sentence) from error
+                if isinstance(error, UserError):  # such as a cluster that is gone
+                    text = sentence_for_visitors(error)
+                    yield {**await self._show_runs(shown, None), self.status: status(text)}
                 raise
             yield {**ready, **await self._show_end(shown, study)}
 
@@ -312,32 +328,32 @@ class StudyTab:
         return study
 
     async def _follow(
-        self, shown: ShownStudy, study: StudyInProgress, making: asyncio.Task[None]
+        self, shown: ShownStudy, study: StudyInProgress, making: asyncio.Future[None]
     ) -> AsyncIterator[Updates]:
         """Yield the changes of the page while a study is being made."""
         seen: tuple[Any, ...] = ()
         while not making.done():
             await asyncio.wait([making], timeout=STATUS_SECONDS if seen else POLL_SECONDS)
-            if study.study_run is None or making.done():
+            current, ended = study.current, (study.made, study.failed)
+            if current is None or making.done():
                 continue
-            ended = (study.made, study.failed)
+            update: Updates = {self.status: self._describe(shown, current)}
             if seen[:1] != (ended,):
-                yield {self.status: self._describe(shown, study), **await self._show_runs(shown, study)}
-            elif seen != (ended, study.study_run):
-                yield {self.status: self._describe(shown, study), **await self._show_sheet(shown, study)}
-            else:
-                yield {self.status: self._describe(shown, study)}
-            seen = (ended, study.study_run)
+                update |= await self._show_runs(shown, current.planned)
+            elif seen != (ended, current.planned):
+                update |= await self._show_sheet(shown, current.planned)
+            yield update
+            seen = (ended, current.planned)
 
     async def _show_end(self, shown: ShownStudy, study: StudyInProgress) -> Updates:
         """Show a study that has ended, and offer it as a ZIP file."""
         made = sum(map(shown.has, shown.runs))
         text = f"{'Stopped' if study.stopping.is_set() else 'Done'}: "
-        text += f"{made} of {len(shown.runs)} runs are made."
+        text += f"{made} of {len(shown.runs)} runs finished."
         if study.failed:
             text += f" {study.failed} failed."
         elif made < len(shown.runs):
-            text += " Start goes on."
+            text += " Press Start to continue."
         archive = await self._background.run(_archive, shown) if made else None
         return {
             **await self._show_runs(shown, None),
@@ -357,38 +373,44 @@ class StudyTab:
         if request.session_hash in self._in_progress:
             self._in_progress[request.session_hash].stop()
 
-    def _describe(self, shown: ShownStudy, study: StudyInProgress) -> str:
+    def _describe(self, shown: ShownStudy, current: CurrentRun) -> str:
         """Describe the run that goes on, for the status line."""
-        assert study.study_run is not None
-        number, run = shown.runs.index(study.study_run), study.run
-        text = f"Run {number + 1} of {len(shown.runs)}: {shown.plan.title(study.study_run)}"
+        planned, run = current
+        number = shown.runs.index(planned)
+        text = f"Run {number + 1} of {len(shown.runs)}: {shown.plan.title(planned)}"
         share, ahead = 0.0, self._queue.ahead(run) if run else 0
         progress = run.recorder.progress if run else None
         if ahead:
-            text += f", waiting for {ahead} before it"
+            text += f", {ahead} {'run' if ahead == 1 else 'runs'} ahead of it in the queue"
         elif progress:
             share = progress.step / progress.steps
             text += f", step {progress.step} of {progress.steps}"
         left = sum(one.cost for one in shown.runs[number:] if not shown.has(one))
-        left -= share * study.study_run.cost
+        left -= share * planned.cost
         if self._queue.pace and not ahead:
-            text += f", about {format_duration(left * self._queue.pace)} left in all"
+            text += f", about {format_duration(left * self._queue.pace)} left in total"
         return status(text, (number + share) / len(shown.runs))
 
-    async def _show_runs(self, shown: ShownStudy, study: StudyInProgress | None) -> Updates:
-        """Show the contact sheet and the loss curves of the runs that there are."""
+    async def _show_runs(self, shown: ShownStudy, running: StudyRun | None) -> Updates:
+        """Show the contact sheet and the loss curves of the finished runs."""
         curves = await self._background.run(_curves, shown)
         legend = render("legend.html", entries=zip(curves, palette(len(curves)), strict=True))
         alone: dict[str, Any] = {"": next(iter(curves.values()), [])}  # the legend names the run
         return {
             self.chart: loss_chart(curves if len(curves) > 1 else alone),
             self.legend: legend,
-            **await self._show_sheet(shown, study),
+            **await self._show_sheet(shown, running),
         }
 
-    async def _show_sheet(self, shown: ShownStudy, study: StudyInProgress | None) -> Updates:
-        running = study.study_run if study else None
+    async def _show_sheet(self, shown: ShownStudy, running: StudyRun | None) -> Updates:
         return {self.sheet: await self._background.run(render_sheet, shown, running)}
+
+
+def _end(stack: ExitStack, making: asyncio.Future[None]) -> None:
+    """Give back what a study has taken, once its thread has ended."""
+    stack.close()
+    if not making.cancelled():
+        making.exception()  # asyncio would log one that nobody looks at, with the visitor's words
 
 
 def _curves(shown: ShownStudy) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The recorder: history, moments, attempts and pace of a run, and how it ended."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -222,6 +223,9 @@ class MadeUpRunner:
         if self.error is not None:
             raise self.error
 
+    def evaluate(self, picture, job):
+        return {"sum": float(np.sum(picture))}
+
 
 @pytest.fixture
 def job() -> Job:
@@ -230,7 +234,8 @@ def job() -> Job:
 
 
 def test_a_job_is_run_to_its_end(job, backbone):
-    recorder = run_job(MadeUpRunner(1, 2, 3), job)
+    recorder, quality = run_job(MadeUpRunner(1, 2, 3), job)
+    assert quality == {"sum": float(np.sum(recorder.result(job)))}
     assert (recorder.config, recorder.ended, recorder.moments) == (job.config, "finished", ())
     record = recorder.record(job, backbone)
     assert record["history"] == recorder.history
@@ -238,11 +243,11 @@ def test_a_job_is_run_to_its_end(job, backbone):
     assert record["ended"] == "finished"
     assert record["config"]["size"] == 64
     assert "attempts" not in record
-    assert steps_of(run_job(MadeUpRunner(1, 2, 3), job, most_moments=32)) == [1, 2, 3]
 
 
 def test_the_record_of_a_job_that_began_again_says_so(job, backbone):
-    record = run_job(MadeUpRunner(1, 2, 1, 2, 3), job).record(job, backbone)
+    recorder, _ = run_job(MadeUpRunner(1, 2, 1, 2, 3), job)
+    record = recorder.record(job, backbone)
     assert record["attempts"] == 2
     assert len(record["history"]) == 3
 
@@ -254,8 +259,15 @@ def test_stop_ends_a_job(job):
         asked.append(None)
         return len(asked) > 2
 
-    recorder = run_job(MadeUpRunner(1, 2, 3), job, stop)
-    assert (recorder.ended, len(recorder.history)) == ("stopped", 2)
+    recorder, quality = run_job(MadeUpRunner(1, 2, 3), job, stop)
+    assert (recorder.ended, len(recorder.history), quality) == ("stopped", 2, {})
+
+
+def test_the_result_lies_over_the_photo_as_far_as_the_strength_says(job):
+    for strength in (1.0, 0.25):
+        weaker = replace(job, config=replace(job.config, strength=strength))
+        recorder, _ = run_job(MadeUpRunner(1), weaker)
+        np.testing.assert_allclose(recorder.result(weaker), strength * recorder.picture, atol=1e-6)
 
 
 @pytest.mark.parametrize("error", [TransferError("It failed."), LostRunError("It was lost.")])

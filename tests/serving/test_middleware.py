@@ -9,7 +9,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from nst.serving.limits import Limits
@@ -130,6 +130,17 @@ def test_a_form_has_few_files_and_short_fields(body, status):
     if status == 400:
         sentence = "These are too many files or fields at once: please send fewer."
         assert answer.json()["error"] == sentence
+
+
+def test_a_form_where_none_is_expected_gets_a_sentence_as_well():
+    async def reads(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await PlainTextResponse("read")(scope, receive, send)
+
+    body = part("files", 9, '; filename="a.png"') * (MOST_FILES + 1)
+    answer = ask(lambda _: FormLimits(reads), content=body + b"--x--\r\n", headers=FORM)
+    assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
 
 @pytest.mark.parametrize(

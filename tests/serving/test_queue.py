@@ -11,9 +11,11 @@ from served import MOST_SECONDS, has_begun, job, spent_until_free
 
 from nst.config import TransferConfig
 from nst.engine.pyramid import coarse_to_fine, run_cost
-from nst.errors import BusyError, ConfigError
+from nst.engine.quality import QUALITY
+from nst.errors import BusyError, ConfigError, RunnerError
 from nst.serving.limits import Limits
 from nst.serving.queue import Run, RunQueue
+from nst.serving.rate_limit import Share
 
 QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")
 LONG = TransferConfig(size=64, iterations=1000, backbone="vgg16-hed", optimizer="adam")
@@ -154,14 +156,16 @@ def test_a_thread_waits_for_a_place_and_runs_one_job_after_the_other(queue):
         assert watched == []
         for run in waiting:
             run.stop()
-        recorder = running.result()
+        recorder, quality = running.result()
         assert recorder.ended == "finished"
+        assert quality.keys() == QUALITY.keys()  # evaluated in the same place in the queue
         assert recorder is watched[0].recorder
         assert recorder.moments == ()
         running = threads.submit(queue.run, job(LONG), "here", stopping.is_set)
         has_begun(queue)
         stopping.set()
-        assert running.result().ended == "stopped"
+        recorder, quality = running.result()
+        assert (recorder.ended, quality) == ("stopped", {})
         broken = replace(QUICK, content_layers=("block9_conv1",))
         with pytest.raises(ConfigError):
             threads.submit(queue.run, job(broken)).result()
@@ -169,5 +173,14 @@ def test_a_thread_waits_for_a_place_and_runs_one_job_after_the_other(queue):
 
 def test_a_job_that_is_stopped_before_it_has_a_place_has_not_begun(queue):
     joined(queue, LONG, LONG)
-    recorder = queue.run(job(QUICK), stop=lambda: True)
-    assert (recorder.ended, recorder.progress) == ("stopped", None)
+    recorder, quality = queue.run(job(QUICK), stop=lambda: True)
+    assert (recorder.ended, recorder.progress, quality) == ("stopped", None, {})
+
+
+def test_a_closed_queue_takes_no_more_and_keeps_nobodys_share():
+    queue = RunQueue(limits=Limits(per_visitor=1))
+    queue.close()
+    for _ in range(2):
+        with pytest.raises(RunnerError, match="The server is stopping"):
+            queue.join(Run(job(QUICK)), "here")
+    assert queue.rate_limiter.has_room(Share.RUNS, "here")

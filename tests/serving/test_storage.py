@@ -67,3 +67,20 @@ def test_it_is_cleared_again_and_again_while_the_server_lives(tmp_path):
                 await asyncio.sleep(0.05)
 
     asyncio.run(asyncio.wait_for(main(), 5))
+
+
+def test_it_is_cleared_again_after_a_failure(tmp_path, caplog):
+    storage, tries = Storage(tmp_path, kept=2, most=1000), []
+
+    def clear() -> None:
+        tries.append(None)
+        if len(tries) == 1:
+            raise OSError("/secret/path")
+
+    async def main() -> None:
+        async with storage.clearing(clear):
+            while len(tries) < 2:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert caplog.messages == ["files could not be deleted: OSError"]

@@ -108,9 +108,9 @@ def test_the_page_runs_jobs_in_its_own_way_and_is_told_of_each(dataset, base, ma
 
     def run(job, stop):
         told.append(job.images["content"]["name"])
-        recorder = run_job(runner, job, stop)
+        recorder, quality = run_job(runner, job, stop)
         recorder.attempts = len(told)
-        return recorder
+        return recorder, quality
 
     plan = Plan(dataset, grid(base, {}))
     make(plan, folder, run=run, watch=lambda planned: told.append(planned))
@@ -178,9 +178,9 @@ def test_an_image_that_cannot_be_opened_fails_alone(dataset, base, make, folder)
 
 def test_a_run_that_ends_early_fails_with_how_it_ended(dataset, base, make, runner, folder):
     def run(job, stop):
-        recorder = run_job(runner, job, stop)
+        recorder, quality = run_job(runner, job, stop)
         recorder.ended = "out of time"
-        return recorder
+        return recorder, quality
 
     outcomes = make(Plan(dataset, grid(base, {})), folder, run=run)
     assert [outcome.reason for outcome in outcomes] == ["The run ended early (out of time)."] * 4

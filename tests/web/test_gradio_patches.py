@@ -40,6 +40,13 @@ def test_a_gradio_that_lacks_a_name_is_refused_before_the_page_is_served(page, m
         check_gradio(page)
 
 
+def test_a_gradio_that_keeps_files_elsewhere_is_refused(page, monkeypatch):
+    """Or visitors' files would never be deleted."""
+    del page.temp_file_sets
+    with pytest.raises(RuntimeError, match=r"has no gr\.Blocks\.temp_file_sets"):
+        check_gradio(page)
+
+
 @pytest.mark.parametrize(
     ("owner", "name"),
     [

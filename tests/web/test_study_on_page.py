@@ -1,6 +1,9 @@
 """Studies as the page makes them: in the queue, by the same executor as the command line."""
 
 import json
+import os
+import threading
+import time
 
 import httpx
 from served import join, serving, study
@@ -8,6 +11,7 @@ from served import join, serving, study
 from nst.engine.quality import QUALITY
 from nst.errors import RunnerError
 from nst.runs.runner import LocalRunner
+from nst.serving.limits import Limits
 
 LOST = "The Ray cluster is gone: please start it again."
 
@@ -46,6 +50,38 @@ def test_a_lost_cluster_stops_a_study_with_its_sentence():
         again = join(page.local_url, study(config, "student", 2))
         assert again["output"]["error"] == LOST
         assert runner.tried == 4
+
+
+class WaitingRunner(LocalRunner):
+    """A cluster on which every run waits until it is stopped, or `free`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = threading.Event()
+        self.free.set()
+
+    def stylize(self, job, stop=lambda: False):
+        while not self.free.wait(0.05) and not stop():
+            pass
+        yield from super().stylize(job, stop)
+
+
+def test_many_studies_leave_threads_for_everything_else():
+    """With as many as asyncio has threads, the plans of two more are still made, in those threads."""
+    number = min(32, (os.cpu_count() or 1) + 4) + 2
+    runner = WaitingRunner()
+    with serving(Limits(places=2 * number), runner) as (queue, page), httpx.Client() as client:
+        queue.warm_up.future.result()
+        runner.free.clear()
+        config = client.get(f"{page.local_url}config").json()
+        for one in range(number):
+            body = study(config, f"student{one}", 2)
+            client.post(f"{page.local_url}gradio_api/queue/join", json=body).raise_for_status()
+        patience = time.monotonic() + 60
+        while len(queue.runs) < number:
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+        runner.free.set()
 
 
 def test_attempts_and_quality_are_in_the_records_of_a_study(monkeypatch, tmp_path):
