@@ -58,7 +58,7 @@ class Run:
 
     @property
     def has_begun(self) -> bool:
-        """Tell whether the run has begun, with its network loaded."""
+        """Return whether the run has begun, with its network loaded."""
         return self._backbone is not None
 
     @property
@@ -240,13 +240,13 @@ class RunQueue:
         return max(len(self._before(run)) - self.runner.workers + 1, 0)
 
     def estimate_seconds(self, config: TransferConfig) -> float | None:
-        """Estimate how long a run takes, at most its limit; None where nothing has told the pace yet."""
+        """Estimate how long a run takes, at most its limit; None before any run has been timed."""
         if self.pace is None:
             return None
         return min(self.pace * config_cost(config), self.limits.seconds)
 
     def estimate_wait(self, run: Run | None = None) -> float | None:
-        """Estimate in how many seconds `run` begins, or a new one would; None where nothing tells."""
+        """Estimate the seconds until `run` begins, or a new one would; None before any run has been timed."""
         if self.pace is None:
             return None
         free = [0.0] * self.runner.workers  # when each worker is
@@ -269,7 +269,7 @@ class RunQueue:
         return self._before()
 
     def state(self) -> dict[str, Any]:
-        """Say whether it is "starting", "ready" or "busy", and how many runs are painted and are waiting."""
+        """Describe the queue: "starting", "ready" or "busy", and how many runs are painted and wait."""
         runs = len(self.runs)
         painted = min(runs, self.runner.workers)
         word = "busy" if painted == self.runner.workers else "ready"

@@ -47,7 +47,7 @@ class Storage:
         return folder if folder and folder.is_dir() else None
 
     def is_full(self) -> bool:
-        """Tell whether the folder is over its bound, until it is cleared next."""
+        """Return whether the folder is over its bound, until it is cleared next."""
         return self.held >= self._most
 
     def clear(self, permanent: Collection[Path] = ()) -> None:

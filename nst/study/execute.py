@@ -46,7 +46,7 @@ def execute(
 ) -> Iterator[Outcome]:
     """Make the runs of a plan that its folder lacks, and yield each run as it comes to its end.
 
-    A run that fails is kept in the folder with its reason, and the study goes on. A lost cluster ends it. A
+    A run that fails is kept in the folder with its reason, and the study continues. A lost cluster ends it. A
     run that `stop` ends is dropped. Closing the iterator stops the runs in flight within one evaluation
     each and waits for them.
 

@@ -52,7 +52,7 @@ class CurrentRun(NamedTuple):
 
 
 class StudyInProgress:
-    """Follow a study that is being made: its thread tells the page what goes on, and the page may end it."""
+    """Follow a study that is running: its thread tells the page about its runs, and the page may end it."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -180,7 +180,7 @@ class StudyTab:
         }
 
     def connect(self, page: gr.Blocks) -> None:
-        """Let the controls act."""
+        """Connect the controls to their handlers."""
         self.dataset.change(lambda name: gr.Row(visible=name == OWN), self.dataset, self.own, **UNQUEUED)
         gr.on(
             [page.load, *(control.change for control in self.inputs)],
@@ -315,7 +315,7 @@ class StudyTab:
         """Begin a study, which is the visitor's until the stack is closed.
 
         Raises:
-            BusyError: it goes on already, or the visitor, or everybody together, have too many.
+            BusyError: it is running already, or too many studies of the visitor or of everybody are running.
         """
         if request.session_hash in self._in_progress:
             raise BusyError("Your study is running: please stop it, or wait for it.")
@@ -374,7 +374,7 @@ class StudyTab:
             self._in_progress[request.session_hash].stop()
 
     def _describe(self, shown: ShownStudy, current: CurrentRun) -> str:
-        """Describe the run that goes on, for the status line."""
+        """Describe the current run, for the status line."""
         planned, run = current
         number = shown.runs.index(planned)
         text = f"Run {number + 1} of {len(shown.runs)}: {shown.plan.title(planned)}"

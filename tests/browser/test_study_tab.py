@@ -70,7 +70,7 @@ def test_a_stopped_study_goes_on_where_it_was(visit):
     button(page, "Start").click()
     expect(cells(page)).not_to_have_count(0, timeout=120_000)
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-    stopped = re.compile(r"Stopped: (\d+) of 12 runs are made\. Start goes on\.")
+    stopped = re.compile(r"Stopped: (\d+) of 12 runs finished\. Press Start to continue\.")
     expect(page.locator(".status:visible")).to_contain_text(stopped, timeout=60_000)
     made = cells(page).count()
     assert 1 <= made < 12
@@ -99,7 +99,7 @@ def test_a_visitors_own_images_make_a_study(visit, tmp_path):
     expect(page.locator("#extent")).to_contain_text("2 runs", timeout=30_000)
     button(page, "Start").click()
     expect(page.locator(".status:visible")).to_contain_text(
-        "Done: 1 of 2 runs are made. 1 failed.", timeout=60_000
+        "Done: 1 of 2 runs finished. 1 failed.", timeout=60_000
     )
     expect(cells(page, ".failed")).to_have_attribute("title", re.compile("not a readable image"))
 
