@@ -33,6 +33,8 @@ from nst.study.plan import Plan, grid
 ROOT = Path(__file__).parents[2]
 SMALL = TransferConfig(size=64, iterations=15, backbone="vgg16-hed", precision="float32")
 
+pytestmark = pytest.mark.usefixtures("alone_with_ray")
+
 
 @pytest.fixture(scope="module")
 def cluster():

@@ -24,6 +24,8 @@ from nst.runs.runner import LocalRunner
 SMALL = TransferConfig(size=64, iterations=10, backbone="vgg16-hed", precision="float32")
 LONG = replace(SMALL, iterations=1000, optimizer="adam")
 
+pytestmark = pytest.mark.usefixtures("alone_with_ray")
+
 
 @pytest.fixture(scope="module")
 def runner():

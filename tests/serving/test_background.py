@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from loops import run_in_loop
 
 from nst.errors import BusyError
 from nst.serving.background import AT_ONCE, BackgroundPool
@@ -52,7 +53,7 @@ def test_two_tasks_are_done_at_once_and_the_others_wait():
         assert await asyncio.gather(*tasks) == [0, 1, 2, 3, 4]
         assert work.most == AT_ONCE
 
-    asyncio.run(main())
+    run_in_loop(main())
 
 
 def test_a_visitor_has_few_tasks_at_a_time_and_an_error_gives_the_share_back():
@@ -72,7 +73,7 @@ def test_a_visitor_has_few_tasks_at_a_time_and_an_error_gives_the_share_back():
                 await background.run_for("one", fail)
         assert await background.run_for("one", work, 4) == 4
 
-    asyncio.run(main())
+    run_in_loop(main())
 
 
 def test_a_cancelled_task_keeps_its_place_to_its_end():
@@ -90,4 +91,4 @@ def test_a_cancelled_task_keeps_its_place_to_its_end():
         assert await later == 9
         assert work.most == AT_ONCE
 
-    asyncio.run(main())
+    run_in_loop(main())

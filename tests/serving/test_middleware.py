@@ -1,11 +1,11 @@
 """The middleware on its own, around an app that says what it was given."""
 
-import asyncio
 import json
 import re
 
 import httpx
 import pytest
+from loops import run_in_loop
 from starlette.applications import Starlette
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -50,7 +50,7 @@ def ask(layer, *, path="/", method="POST", **request) -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
             return await client.request(method, path, **request)
 
-    return asyncio.run(send())
+    return run_in_loop(send())
 
 
 def fair_share(tmp_path, **limits):

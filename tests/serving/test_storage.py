@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from loops import run_in_loop
 
 from nst.serving.storage import LEAST_BYTES, Storage
 
@@ -66,7 +67,7 @@ def test_it_is_cleared_again_and_again_while_the_server_lives(tmp_path):
             while [*(tmp_path / "runs").iterdir()]:
                 await asyncio.sleep(0.05)
 
-    asyncio.run(asyncio.wait_for(main(), 5))
+    run_in_loop(asyncio.wait_for(main(), 5))
 
 
 def test_it_is_cleared_again_after_a_failure(tmp_path, caplog):
@@ -82,5 +83,5 @@ def test_it_is_cleared_again_after_a_failure(tmp_path, caplog):
             while len(tries) < 2:
                 await asyncio.sleep(0.05)
 
-    asyncio.run(asyncio.wait_for(main(), 10))
+    run_in_loop(asyncio.wait_for(main(), 10))
     assert caplog.messages == ["files could not be deleted: OSError"]
