@@ -72,7 +72,7 @@ def test_a_record_that_is_damaged_is_named(folder):
     damaged = folder.path / "runs" / "0123456789abcdef" / "run.json"
     damaged.parent.mkdir(parents=True)
     damaged.write_text('{"config": ')
-    with pytest.raises(StudyError, match="^0123456789abcdef/run.json is damaged: please remove it"):
+    with pytest.raises(StudyError, match=r"^0123456789abcdef/run\.json is damaged: please remove it"):
         folder.record("0123456789abcdef")
 
 
