@@ -284,7 +284,7 @@ def test_the_axes_of_a_study_are_settings_whose_values_have_titles():
 
 
 def test_there_are_a_few_presets_and_the_first_is_the_default():
-    assert 5 <= len(PRESETS) <= 7
+    assert len(PRESETS) >= 5
     assert next(iter(PRESETS)) == DEFAULT_PRESET
     assert PRESETS[DEFAULT_PRESET] == TransferConfig()
 

@@ -1,4 +1,4 @@
-"""Graphs of the objective: traced once for all picture sizes, run in sessions that give their memory back."""
+"""The objective as one TensorFlow graph: losses, weighted sum and gradient, for pictures of any size."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ class GraphCache:
     """Keep what runs of one thread share: open sessions, and the Gram matrices of the last style images."""
 
     MOST_SHAPES = 16  # image shapes in all sessions together, because each takes memory in them
-    MOST_GRAMS = 32  # style images, 2.4 MB each with the layers of the paper
+    MOST_GRAMS = 32  # style images, 2.4 MB each with the default layers
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()  # of the images that the sessions have computed
@@ -213,7 +213,7 @@ def trace_objective(
                     lambda of_all, own: of_all + (own - tf.stop_gradient(own)), given["sums"], sums
                 )
 
-            # 3. L = alpha * L_content + beta * L_style + gamma * L_tv: the paper's eq. 1.
+            # 3. L = alpha * L_content + beta * L_style + gamma * L_tv.
             content = tf.add_n(
                 [given["content_factors"][layer] * picture["content"][layer] for layer in content_layers]
             )

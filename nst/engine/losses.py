@@ -1,4 +1,4 @@
-"""The losses, each by its name: the paper's formulas, after Gatys, Ecker and Bethge 2016.
+"""The losses, each by its name: the formulas of Gatys, Ecker and Bethge 2016.
 
 F is a layer's feature map of the picture: one row for each of its M = h * w positions, one column for each of
 its c channels. P is that of the content image. G and A are the Gram matrices of the picture and of the style
@@ -11,9 +11,9 @@ import tensorflow as tf
 
 
 def total_loss(losses: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Compute L = alpha * L_content + beta * L_style + gamma * L_tv: the paper's eq. 1, and total variation.
+    """Compute L = alpha * L_content + beta * L_style + gamma * L_tv.
 
-    Gatys et al. 2016, eq. 7.
+    Gatys et al. 2016, eq. 7 (eq. 1 of the student paper that this project started from), and total variation.
 
     Args:
         losses: L_content, L_style and L_tv, (3,).
@@ -44,8 +44,8 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     """Compute the Gram matrix of one layer: G = F^T F / M.
 
-    Gatys et al. 2016, eq. 3. The division by the number of positions is in their eq. 4, and here in their
-    code.
+    Gatys et al. 2016, eq. 3. They divide by the number of positions in eq. 4; this divides here, as
+    their code does.
 
     Args:
         features: F, (1, h, w, c).

@@ -60,7 +60,7 @@ class Targets:
 
 
 class Objective:
-    """Compute L = alpha * L_content + beta * L_style + gamma * L_tv, the paper's eq. 1.
+    """Compute L = alpha * L_content + beta * L_style + gamma * L_tv: see `losses.total_loss`.
 
     Given the names of layers, each loss is divided by the energy of its own target, and averaged over the
     layers: a weight then means the same at every size, layer and network. Given a mapping {layer: weight},

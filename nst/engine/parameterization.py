@@ -15,7 +15,7 @@ class Parameterization:
     """Map parameters, any numbers from -inf to inf, to the pictures that a run may make of a photo.
 
     A sigmoid keeps the pixels in range while they are optimised, so that the picture that people get is the
-    one that was optimised. Clipping at the end, as the paper does, would raise its loss again.
+    one that was optimised. Clipping at the end, as published scripts do, would raise its loss again.
 
     With a mask, a pixel moves away from the photo as far as the mask is white. With `keep_colors`, only the
     luminance is optimised, and read by the network: all channels of a pixel move by the same amount, as far

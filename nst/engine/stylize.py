@@ -34,7 +34,7 @@ class Progress:
         step: counted from 1 over all levels.
         steps: of the whole run.
         evaluations: so far, over all levels.
-        losses: of the picture, as the exact objective has them.
+        losses: of the picture: each part before weighting, and the weighted total.
         seconds: since the start.
         image: the picture, (1, H, W, 3) in [0, 1], at the size of the level.
     """
@@ -132,9 +132,9 @@ def _run(
             parameterization = inputs.parameterization(config)
             targets = objective.targets(inputs.content, *inputs.regions)
             evaluate = partial(_evaluate, objective, targets, parameterization, check)
-            start = parameterization.parameters(_start(picture, inputs.init_image, config))
-            descent = _descend(evaluate, start, level.steps, config)
-            del inputs, targets, evaluate, picture, start
+            first = parameterization.parameters(_start(picture, inputs.init_image, config))
+            descent = _descend(evaluate, first, level.steps, config)
+            del inputs, targets, evaluate, picture, first
 
             # 5. Descend, and show the picture after every step.
             first_step = step

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from nst.config import PRECISIONS
+from nst.config import BACKBONES, PRECISIONS
 
 _POOLINGS = {"max": tf.nn.max_pool2d, "avg": tf.nn.avg_pool2d}
 
@@ -104,7 +104,7 @@ def stride(layer: str) -> int:
     return int(2 ** (block - 1))
 
 
-@functools.lru_cache(maxsize=4)  # as many as there are names of networks
+@functools.lru_cache(maxsize=len(BACKBONES))
 def to_bfloat16(backbone: Backbone) -> Backbone:
     """Round the weights of a network to bfloat16, once for every network."""
     weights = {

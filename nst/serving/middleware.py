@@ -212,7 +212,7 @@ class FormLimits:
 
 
 class _FormCounter:
-    """Reads a form along with the app, and counts its files and the bytes of its fields."""
+    """Read a form along with the app, and count its files and the bytes of its fields."""
 
     def __init__(self, boundary: bytes) -> None:
         self._files, self._field, self._is_file = 0, 0, False

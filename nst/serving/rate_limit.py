@@ -1,4 +1,8 @@
-"""Every visitor's share of the server: how often, how much, and how many at once."""
+"""Every visitor's share of the server: how often, how much, and how many at once.
+
+Requests, connections and uploads are checked by the middleware, pictures and runs by the queue, tasks by the
+background pool, studies by the page.
+"""
 
 import ipaddress
 import threading

@@ -24,7 +24,7 @@ History = Sequence[Mapping[str, float]]
 def loss_chart(
     runs: Mapping[str, History], *, steps: int | None = None, marked: int | None = None, height: int = 320
 ) -> go.Figure:
-    """Draw losses over steps, after the paper's figure 1: content solid, style dotted, one colour a run.
+    """Draw losses over steps, as content and style: content solid, style dotted, one colour a run.
 
     Changes of level are marked with the new size. The chart of several runs has no legend: the page around
     it has more room for their names, whose colours are those of `palette`.

@@ -1,4 +1,4 @@
-"""All that this page needs of Gradio beyond its documented interface, in one place.
+"""All that this page needs of Gradio beyond its documented interface, used or at least checked in one place.
 
 Each function here says why it is needed and names what it relies on; `check_gradio` fails loudly, before the
 page is served, where Gradio no longer has it. So it does for the methods that `GuardedBlocks` and

@@ -1,4 +1,4 @@
-"""The files that visitors upload: where they lie, and how they become the inputs of a run."""
+"""The files that visitors upload: found here, and checked when read_inputs() opens them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
