@@ -192,7 +192,7 @@ def test_nothing_moves_while_a_run_goes_on(visit, viewport):
     quick(page, size=192, iterations=40)
     places = {chart_place(page)}
     text = "Takes about 36 s here. With 2 in the queue now, it would begin in about 20 s."
-    page.evaluate("(text) => { document.querySelector('#time p').innerText = text; }", text)
+    page.locator("#time p").evaluate("(line, text) => { line.innerText = text; }", text)
     places.add(chart_place(page))
     button(page, "Stylize").click()
     expect(button(page, "Painting …")).to_be_visible()
