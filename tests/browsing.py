@@ -87,4 +87,5 @@ def chart_points(page):
 
 def chart_place(page):
     """How far below the top of the page the chart begins, in pixels."""
-    return page.evaluate("document.querySelector('#chart').getBoundingClientRect().top + window.scrollY")
+    top = "(chart) => chart.getBoundingClientRect().top + window.scrollY"
+    return page.locator("#chart").evaluate(top)
