@@ -13,12 +13,11 @@ from nst.cli.command import CommandError, CtrlC, check_destination
 from nst.cli.parser import given_settings
 from nst.cli.progress import show_steps
 from nst.config import DEFAULT_PRESET, PRESETS, TransferConfig
-from nst.engine.color import blend
-from nst.engine.images import Pixels, check_quality, from_uint8, save_image, to_uint8
+from nst.engine.images import check_quality, save_image
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, RecordError, TransferError
 from nst.formats import ANIMATION_ENDINGS, SAVED_ENDINGS
-from nst.runs.animation import save_animation
+from nst.runs.animation import frames_over_photo, save_animation
 from nst.runs.job import Job, read_inputs
 from nst.runs.record import printable, restored_config, save_losses, save_record
 from nst.runs.recorder import Recorder
@@ -106,13 +105,6 @@ def _check_destinations(arguments: argparse.Namespace) -> list[Path]:
     return list(paths.values())
 
 
-def _frames(job: Job, recorder: Recorder) -> list[Pixels]:
-    """List the frames (H, W, 3) of the animation: the photo, then the moments, each laid over the photo."""
-    photo, strength = job.photo(), job.config.strength
-    moments = (blend(from_uint8(moment.pixels), photo, strength) for moment in recorder.moments)
-    return [job.content, *map(to_uint8, moments)]
-
-
 def _save(arguments: argparse.Namespace, job: Job, recorder: Recorder, record: dict[str, Any]) -> None:
     """Write every file that was asked for."""
     assert recorder.progress is not None
@@ -125,6 +117,8 @@ def _save(arguments: argparse.Namespace, job: Job, recorder: Recorder, record: d
         if arguments.losses:
             save_losses(record["history"], arguments.losses)
         if arguments.animation:
-            save_animation(_frames(job, recorder), arguments.animation, **quality)
+            moments = (moment.pixels for moment in recorder.moments)
+            frames = frames_over_photo(job.content, moments, job.config.strength)
+            save_animation(frames, arguments.animation, **quality)
     except (ImageError, OSError) as error:
         raise CommandError(f"The run has ended, but not all of it could be saved: {error}", 1) from error

@@ -1,6 +1,6 @@
 """The pictures of a run as an animation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -10,7 +10,8 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from PIL import Image
 
-from nst.engine.images import SRGB_PROFILE, Pixels, check_quality
+from nst.engine.color import blend
+from nst.engine.images import SRGB_PROFILE, Pixels, check_quality, from_uint8, to_uint8
 from nst.errors import ImageError
 from nst.formats import ANIMATION_ENDINGS
 
@@ -53,6 +54,21 @@ def save_animation(
         raise ImageError(
             "The animation cannot be saved: check that the folder exists and is writable."
         ) from error
+
+
+def frames_over_photo(photo: Pixels, moments: Iterable[Pixels], strength: float) -> list[Pixels]:
+    """Lay the moments of a run over the photo, as the frames of an animation that begins with the photo.
+
+    Args:
+        photo: uint8 (H, W, 3).
+        moments: uint8 (h, w, 3) each, of any sizes.
+        strength: opacity of the moments, from 0 to 1.
+
+    Returns:
+        uint8 (h, w, 3) each.
+    """
+    under = from_uint8(photo)
+    return [photo, *(to_uint8(blend(from_uint8(moment), under, strength)) for moment in moments)]
 
 
 def _to_picture(frame: Pixels, width: int, height: int) -> Image.Image:

@@ -7,6 +7,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from nst.engine.graph import GraphCache
+from nst.engine.images import from_uint8
 from nst.engine.quality import evaluate
 from nst.engine.stylize import Progress, stylize
 from nst.engine.weights import load_backbone
@@ -66,10 +67,10 @@ class LocalRunner:
 
     def evaluate(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
         """Evaluate a picture: see `Runner.evaluate`."""
-        images = job.tensors()
+        styles = [from_uint8(style) for style in job.styles]
         backbone = load_backbone(job.config.backbone)
         with self._graphs() as graphs:
-            return evaluate(picture, images["content"], images["style"], job.config, backbone, graphs)
+            return evaluate(picture, job.photo(), styles, job.config, backbone, graphs)
 
     def close(self) -> None:
         """Close the idle sessions, which gives their threads and memory back."""

@@ -14,7 +14,7 @@ from PIL import Image
 from nst.engine.color import blend
 from nst.engine.images import Pixels, from_uint8, resize, save_image, to_uint8
 from nst.errors import ImageError
-from nst.runs.animation import save_animation
+from nst.runs.animation import frames_over_photo, save_animation
 from nst.runs.job import InputImage
 from nst.runs.record import save_losses, save_record
 from nst.serving.queue import Run
@@ -96,9 +96,8 @@ class FinishedRun:
         if form in PICTURES:
             save_image(self.picture(number, strength), file, quality=quality, metadata=json.dumps(record))
         elif form in ANIMATIONS:
-            photo = from_uint8(_read(self.photo))
-            frames = (blend(from_uint8(_read(moment)), photo, strength) for moment in self.moments)
-            save_animation([to_uint8(frame) for frame in (photo, *frames)], file, quality=quality)
+            frames = frames_over_photo(_read(self.photo), map(_read, self.moments), strength)
+            save_animation(frames, file, quality=quality)
         elif ending == ".csv":
             save_losses(self.record["history"], file)
         else:
