@@ -13,7 +13,7 @@ from nst.errors import ConfigError
 LayerWeights = tuple[str, ...] | Mapping[str, float]  # names, or {name: explicit weight}
 
 MAX_STYLES = 4
-BACKBONES = ("auto", "vgg19", "vgg16", "vgg16-hed")  # each but "auto" has an entry in engine.weights.NETWORKS
+BACKBONES = ("auto", "vgg19", "vgg16")  # each but "auto" has an entry in engine.weights.NETWORKS
 PRECISIONS = ("auto", "float32", "bfloat16")
 OPTIMIZERS = ("lbfgs", "adam")  # each has an entry in engine.optimizers.OPTIMIZERS
 

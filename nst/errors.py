@@ -38,10 +38,10 @@ class WeightsError(UserError, RuntimeError):
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)  # both, so that it can be pickled
         self.problem = problem
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        problem, remedy = self.args
-        return f"{problem}; {remedy}."
+        return f"{self.problem}; {self.remedy}."
 
 
 class TransferError(UserError, RuntimeError):

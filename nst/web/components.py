@@ -26,7 +26,7 @@ UNQUEUED_LATEST: dict[str, Any] = {
 
 DEFAULTS = TransferConfig()
 
-BACKBONE_NAMES = {"vgg19": "VGG-19", "vgg16": "VGG-16", "vgg16-hed": "the bundled VGG-16"}
+BACKBONE_NAMES = {"vgg19": "VGG-19", "vgg16": "VGG-16"}
 LABELS = {
     "auto": "automatic",
     **BACKBONE_NAMES,

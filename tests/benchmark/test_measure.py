@@ -27,7 +27,7 @@ def measured(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")
     command = ["bench", "--size", "64", "--pairs", "1", "--patience", "1", "--objective", "gatys"]
     files = ["--json", str(folder / "bench.json"), "--html", str(folder / "bench.html")]
-    default = TransferConfig(backbone="vgg16-hed", iterations=4)
+    default = TransferConfig(backbone="vgg16", iterations=4)
     configs = [replace(default, size=size) for size in (64, 128)]
     stderr = os.dup(2)
     with (

@@ -51,7 +51,7 @@ def measured(contents: int, styles: int) -> None:
         root = Path(folder)
         crops("content", contents, root / "views" / "content")
         crops("style", styles, root / "views" / "style")
-        configs = grid(TransferConfig(size=SIDE, iterations=1, backbone="vgg16-hed"), {})
+        configs = grid(TransferConfig(size=SIDE, iterations=1, backbone="vgg16"), {})
         with timed():
             plan = Plan(find_dataset(str(root / "views")), configs)
             assert sum(1 for _ in plan) == contents * styles

@@ -142,7 +142,7 @@ def study(tmp_path_factory):
     dataset = next(dataset for dataset in load_datasets() if dataset.name == "large")
     gone = dataset.contents[0].__class__(EXAMPLES / "content" / "gone.jpg", "Gone")
     dataset = Dataset("views", (dataset.contents[0], gone), dataset.styles[:3])
-    base = TransferConfig(size=64, iterations=3, backbone="vgg16-hed")
+    base = TransferConfig(size=64, iterations=3, backbone="vgg16")
     plan = Plan(dataset, grid(base, {"style_weight": [10, 100]}))
     folder = StudyFolder(tmp_path_factory.mktemp("study"))
     with folder.locked(), closing(LocalRunner()) as runner:
@@ -196,6 +196,6 @@ def test_the_index_sorts_compares_and_opens_runs(index):
     page.locator("#sheet td button").first.click()
     expect(page.locator("#one-title")).to_contain_text("β 10")
     page.wait_for_function("document.querySelector('#one-picture').naturalWidth === 64")
-    expect(page.locator("#one-settings")).to_contain_text("vgg16-hed")
+    expect(page.locator("#one-settings")).to_contain_text("vgg16")
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#one")).to_be_hidden()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PHOTO = str(ROOT / "examples/content/chenonceau.jpg")  # 4:3
 PAINTING = str(ROOT / "examples/style/hokusai-great-wave.jpg")
 OTHER = str(ROOT / "examples/style/munch-the-scream.jpg")
-SMALL = ["--size", "64", "--iterations", "2", "--backbone", "vgg16-hed"]
+SMALL = ["--size", "64", "--iterations", "2", "--backbone", "vgg16"]
 EXACT = [*SMALL, "--precision", "float32"]  # repeats to the last bit
 
 FLAGS = {  # for each setting: what is typed, and what the run record then says; no value is a default
@@ -31,7 +31,7 @@ FLAGS = {  # for each setting: what is typed, and what the run record then says;
     "strength": ("0.75", 0.75),
     "size": ("80", 80),
     "iterations": ("3", 3),
-    "backbone": ("vgg16-hed", "vgg16-hed"),
+    "backbone": ("vgg16", "vgg16"),
     "precision": ("float32", "float32"),
     "pooling": ("avg", "avg"),
     "content_layers": ("block2_conv1,block3_conv2", ["block2_conv1", "block3_conv2"]),

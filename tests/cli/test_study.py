@@ -16,7 +16,7 @@ from nst.config import PRESETS
 from nst.engine.images import load_image, save_image
 from tests.cli.commands import FLAGS, PAINTING, PHOTO, ROOT, flag, start
 
-STUDY = ["--sizes", "64", "--iterations", "2", "--backbones", "vgg16-hed"]
+STUDY = ["--sizes", "64", "--iterations", "2", "--backbones", "vgg16"]
 
 
 @pytest.fixture

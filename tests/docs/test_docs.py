@@ -187,7 +187,7 @@ def test_the_python_examples_run_one_after_the_other(tmp_path):
     record = {"config": {"style_weight": 3}}
     save_image(tf.zeros([1, 32, 32, 3]), tmp_path / "saved.png", metadata=json.dumps(record))
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    program = "\n".join(examples).replace("TransferConfig(", 'TransferConfig(backbone="vgg16-hed", ')
+    program = "\n".join(examples).replace("TransferConfig(", 'TransferConfig(backbone="vgg16", ')
     program = re.sub(r"size=\d+", "size=64", re.sub(r"iterations=\d+, ", "", program))
     program = program.replace("size=64", "size=64, iterations=3")
     run(f"{program}\nassert config.style_weight == 3", tmp_path)
@@ -201,7 +201,7 @@ def test_the_examples_of_the_api_run_against_a_page(tmp_path):
         [code for code in python_examples(page) if "gradio_client" in code] for page in (README, API)
     )
     assert example == same
-    small = {"size": 64, "iterations": 3, "backbone": "vgg16-hed"}
+    small = {"size": 64, "iterations": 3, "backbone": "vgg16"}
     with serving() as (_, page):
         url = page.local_url
         call = example.replace("http://127.0.0.1:7860", url)

@@ -21,7 +21,7 @@ from nst.engine.quality import (
 )
 from nst.engine.stylize import stylize
 
-CONFIG = TransferConfig(size=64, iterations=12, backbone="vgg16-hed", precision="float32")
+CONFIG = TransferConfig(size=64, iterations=12, backbone="vgg16", precision="float32")
 
 
 def flat(*color: int) -> tf.Tensor:

@@ -256,7 +256,7 @@ def test_flat_images_run(begin):
 
 
 def test_the_network_is_the_one_that_the_config_names_unless_one_is_given(photo, painting, backbone):
-    config = TransferConfig(size=64, iterations=1, backbone="vgg16-hed", **SHALLOW)
+    config = TransferConfig(size=64, iterations=1, backbone="vgg16", **SHALLOW)
     loaded = last(stylize(photo, painting, config))
     given = last(stylize(photo, painting, dataclasses.replace(config, backbone="vgg19"), backbone))
     assert loaded.losses == given.losses

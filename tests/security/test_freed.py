@@ -21,7 +21,7 @@ from served import (
 from nst.web import visitor_runs
 
 UNREAD_SECONDS = 4
-LONG = {"size": 256, "iterations": 1000, "backbone": "vgg16-hed"}
+LONG = {"size": 256, "iterations": 1000, "backbone": "vgg16"}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from served import EXAMPLES, JSON, PHOTO, called, raw_error, serving
 
 from nst.serving.middleware import HEADERS
 
-QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16-hed"}
+QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16"}
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from nst.serving.limits import Limits
 from nst.serving.queue import Run, RunQueue
 from nst.serving.rate_limit import Share
 
-QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16-hed")
-LONG = TransferConfig(size=64, iterations=1000, backbone="vgg16-hed", optimizer="adam")
+QUICK = TransferConfig(size=64, iterations=5, backbone="vgg16")
+LONG = TransferConfig(size=64, iterations=1000, backbone="vgg16", optimizer="adam")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ Make = Callable[..., list[Outcome]]
 @pytest.fixture(scope="session")
 def base() -> TransferConfig:
     """Settings of a run that takes a fraction of a second and repeats to the last bit."""
-    return TransferConfig(size=64, iterations=2, backbone="vgg16-hed", precision="float32")
+    return TransferConfig(size=64, iterations=2, backbone="vgg16", precision="float32")
 
 
 @pytest.fixture(scope="session")

@@ -250,7 +250,7 @@ def test_a_study_that_is_killed_three_times_ends_like_one_that_ran_through(
     plan = Plan(dataset, grid(config, {"style_weight": [10, 100, 1000]}))
     through = StudyFolder(tmp_path / "through")
     make(plan, through)
-    command = [sys.executable, "-m", "nst", "study", "--backbones", "vgg16-hed", "--sizes", "64"]
+    command = [sys.executable, "-m", "nst", "study", "--backbones", "vgg16", "--sizes", "64"]
     command += ["--iterations", "6", "--style-weight", "10", "100", "1000", "--precision", "float32"]
     command += [str(dataset.contents[0].path.parents[1]), "--out", str(folder.path)]
     chance = random.Random(5)

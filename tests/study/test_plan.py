@@ -42,8 +42,8 @@ def test_a_run_is_titled_by_its_pair_and_by_what_is_varied(dataset, base):
 def test_a_grid_says_which_network_auto_stands_for_and_has_each_config_once(base, monkeypatch, tmp_path):
     monkeypatch.setenv("NST_WEIGHTS", str(tmp_path))
     forget_backbones()
-    configs = grid(base, {"backbone": ["auto", "vgg16-hed"], "seed": [0, 1, 0]})
-    assert [(config.backbone, config.seed) for config in configs] == [("vgg16-hed", 0), ("vgg16-hed", 1)]
+    configs = grid(base, {"backbone": ["auto", "vgg16"], "seed": [0, 1, 0]})
+    assert [(config.backbone, config.seed) for config in configs] == [("vgg16", 0), ("vgg16", 1)]
     forget_backbones()
 
 
@@ -51,7 +51,7 @@ def test_a_grid_says_which_network_auto_stands_for_and_has_each_config_once(base
     ("axes", "sentence"),
     [
         ({"style_weight": [10, -1]}, "Please set the style weight to a number from 0.1 to 100,000."),
-        ({"content_layers": [("block4_conv4",)]}, "Please name layers that vgg16-hed has"),
+        ({"content_layers": [("block4_conv4",)]}, "Please name layers that vgg16 has"),
         ({"style_blend": [(1, 2)]}, "Please give as many weights as style images"),
     ],
 )

@@ -16,7 +16,7 @@ from nst.engine.images import load_image, to_uint8
 from nst.runs.record import restored_config
 from nst.serving.limits import Limits
 
-QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16-hed", "api_name": "/stylize"}
+QUICK = {"size": 64, "iterations": 3, "backbone": "vgg16", "api_name": "/stylize"}
 DEFAULTS = TransferConfig()
 
 
@@ -42,7 +42,7 @@ def test_stylize_gives_the_picture_and_its_record(client):
     assert record["ended"] == "finished"
     assert record["config"]["seed"] == 5
     assert [row["step"] for row in record["history"]] == [1, 2, 3]
-    assert record["backbone"]["name"] == "vgg16-hed"
+    assert record["backbone"]["name"] == "vgg16"
 
 
 def test_every_setting_has_a_name_in_the_api_and_need_not_be_given(client):
@@ -73,7 +73,7 @@ def test_every_setting_reaches_the_run(client):
         "strength": 0.5,
         "size": 72,
         "iterations": 2,
-        "backbone": "vgg16-hed",
+        "backbone": "vgg16",
         "precision": "float32",
         "pooling": "avg",
         "content_layers": ["block3_conv1"],

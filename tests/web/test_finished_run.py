@@ -16,7 +16,7 @@ from nst.runs.record import restored_config
 from nst.serving.queue import Run, RunQueue
 from nst.web.finished_run import FORMATS, read_files, write_files
 
-CONFIG = TransferConfig(size=64, iterations=4, backbone="vgg16-hed", strength=0.5)
+CONFIG = TransferConfig(size=64, iterations=4, backbone="vgg16", strength=0.5)
 PNG, JPEG = FORMATS[:2]
 PANES = ["/photos/a.jpg", "/paintings/b.jpg"]
 

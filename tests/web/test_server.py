@@ -15,8 +15,8 @@ from nst.serving.limits import PUBLIC, Limits
 from nst.serving.queue import Run
 
 NOBODY = {"painted": 0, "waiting": 0, "places": 3}
-LONG = TransferConfig(size=64, iterations=1000, optimizer="adam", backbone="vgg16-hed")
-QUICK = TransferConfig(size=32, iterations=1, backbone="vgg16-hed")
+LONG = TransferConfig(size=64, iterations=1000, optimizer="adam", backbone="vgg16")
+QUICK = TransferConfig(size=32, iterations=1, backbone="vgg16")
 
 
 def refused(url: str, **settings) -> str:
