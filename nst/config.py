@@ -96,7 +96,7 @@ class TransferConfig:
         1.0, 0, 10, "how closely the result keeps the content image (α)", axis="α {:g}"
     )
     style_weight: float = _number(
-        100.0, 0.1, 100_000, "how closely the result follows the style image (β)", axis="β {:g}"
+        30.0, 0.1, 100_000, "how closely the result follows the style image (β)", axis="β {:g}"
     )
     tv_weight: float = _number(10.0, 0, 100, "how strongly noise is smoothed out (total variation)")
     style_blend: tuple[float, ...] = field(
@@ -141,10 +141,11 @@ class TransferConfig:
         },
     )
     style_layers: LayerWeights = field(
-        default=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
+        default=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1"),
         metadata={
             "clean": _clean_layers,
-            "help": "layers whose Gram matrices are matched: early ones for grain, deep ones for shapes",
+            "help": "layers whose Gram matrices are matched: early ones for grain, deep ones for shapes, "
+            "the deepest for whole objects",
         },
     )
     optimizer: str = _choice("lbfgs", OPTIMIZERS, "the algorithm that updates the pixels", axis="{}")
@@ -180,11 +181,15 @@ DEFAULT_PRESET = "painting"
 PRESETS: Mapping[str, TransferConfig] = {
     DEFAULT_PRESET: TransferConfig(),
     "light-wash": TransferConfig(style_weight=3, colors="matched", strength=0.8),
-    "own-colours": TransferConfig(style_weight=30, colors="luminance"),
+    "own-colours": TransferConfig(colors="luminance"),
     "detail-keeper": TransferConfig(style_weight=10, content_layers=("block2_conv2", "block3_conv2")),
     "fine-strokes": TransferConfig(style_scale=0.5),
     "poster": TransferConfig(style_layers=("block1_conv1", "block2_conv1"), tv_weight=40),
     "dissolved": TransferConfig(
-        content_weight=0.05, style_weight=1000, style_scale=1.5, optimizer="adam", iterations=120
+        content_weight=0.05,
+        style_weight=300,
+        style_scale=1.5,
+        style_layers=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
+        iterations=120,
     ),
 }

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple, Self
@@ -22,6 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from nst.benchmark.references import (
     ADAM,
+    GATYS_CONTENT,
+    GATYS_STYLE,
+    NEURAL_STYLE_PT,
     OURS,
     SCIPY,
     UNIT_STEP,
@@ -34,12 +39,12 @@ from nst.benchmark.references import (
     unit_step_lbfgs,
 )
 from nst.config import TransferConfig
-from nst.engine.images import fitted_size, load_image, resize
+from nst.engine.images import Pixels, fitted_size, load_image, resize
 from nst.engine.optimizers import LBFGS
 from nst.engine.stylize import stylize
 from nst.engine.vgg import Backbone, resolve_precision
 from nst.engine.weights import load_backbone
-from nst.study.datasets import load_datasets
+from nst.study.datasets import Example, load_datasets
 
 MAX_SIZE = 1024  # pixels; a longer run of a larger picture has other levels (see references.ours)
 
@@ -53,6 +58,9 @@ PAIRS = (
     ("berlin-cathedral", "hiroshige-inokashira-in-snow"),
 )
 
+Pair = tuple[Example, Example]
+Procedure = Callable[[Task, Stopwatch], None]
+
 
 class Result(NamedTuple):
     """Hold what one procedure reached on one pair and objective.
@@ -65,6 +73,7 @@ class Result(NamedTuple):
         memory: peak of the process while it ran, in bytes; None where the system does not tell.
         final: the measurement of the result.
         rows: all measurements.
+        picture: the result as it would be saved, uint8 (H, W, 3).
     """
 
     procedure: str
@@ -74,20 +83,41 @@ class Result(NamedTuple):
     memory: float | None
     final: Measurement
     rows: list[Measurement]
+    picture: Pixels
+
+    @property
+    def name(self) -> str:
+        """Name the picture's file, without the ending; in a folder, those of a pair follow each other."""
+        procedure = re.sub(r"\W+", "-", self.procedure).strip("-").lower()
+        return f"{self.pair.replace(' × ', '--')}--{self.objective}--{procedure}"
 
     def seconds_to(self, reaches: Callable[[Measurement, Measurement], bool], goal: Measurement) -> float:
         """Find when the first picture reached a goal; infinity where none did."""
         return next((row.seconds for row in self.rows if reaches(row, goal)), float("inf"))
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to plain values for JSON."""
+        """Convert everything but the picture to plain values for JSON."""
         rows = [row._asdict() for row in self.rows]
-        return {**self._asdict(), "final": self.final._asdict(), "rows": rows}
+        plain = {**self._asdict(), "final": self.final._asdict(), "rows": rows}
+        del plain["picture"]
+        return plain
+
+
+def default_pairs() -> tuple[Pair, ...]:
+    """Find the images of PAIRS among the examples.
+
+    Raises:
+        DatasetError: where there are no examples.
+    """
+    examples = {
+        example.path.stem: example for data in load_datasets() for example in data.contents + data.styles
+    }
+    return tuple((examples[content], examples[style]) for content, style in PAIRS)
 
 
 def compare(
     size: int,
-    pairs: int,
+    pairs: Sequence[Pair],
     repeats: int,
     patience: float,
     objectives: Sequence[str],
@@ -100,7 +130,7 @@ def compare(
 
     Args:
         size: long side of the pictures in pixels, at most MAX_SIZE.
-        pairs: how many of PAIRS.
+        pairs: the content image and the style image of each.
         repeats: how often each procedure is run.
         patience: see references.clipped_adam.
         objectives: "gatys" or "scaled".
@@ -108,27 +138,41 @@ def compare(
 
     Yields:
         A result for each procedure as it ends.
+
+    Raises:
+        ImageError: for an image that cannot be used.
     """
     backbone = load_backbone(TransferConfig().backbone)
-    images = {
-        example.path.stem: load_image(example.path, long_side=size)
-        for data in load_datasets()
-        for example in data.contents + data.styles
-    }
+    neural_style_pt = _find_neural_style_pt(say)
+    images = {example.path: load_image(example.path, long_side=size) for pair in pairs for example in pair}
     with threadpool_limits(1, user_api="blas"):  # idle BLAS threads spin, and slow down what runs next
         for objective in objectives:
             config = objective_config(size, objective, backbone)
             _warm_up(config, backbone)
-            for content, style in PAIRS[:pairs]:
-                task = _make_task(images[content], images[style], config, backbone)
+            for content, style in pairs:
+                task = _make_task(images[content.path], images[style.path], config, backbone)
+                pair = f"{content.path.stem} × {style.path.stem}"
                 for repeat in range(1, repeats + 1):
-                    run = partial(_run, task, objective, f"{content} × {style}", repeat, say)
+                    run = partial(_run, task, objective, pair, repeat, say)
                     yield (first := run(SCIPY, scipy_lbfgsb))
                     yield (second := run(UNIT_STEP, unit_step_lbfgs))
                     yield (third := run(ADAM, partial(clipped_adam, until=first.final, patience=patience)))
                     goals = [reference.final for reference in (first, second, third)]
+                    if neural_style_pt:
+                        yield (fourth := run(NEURAL_STYLE_PT, neural_style_pt))
+                        goals.append(fourth.final)
                     for precision in dict.fromkeys([resolve_precision("auto"), "float32"]):
                         yield run(f"{OURS}, {precision}", partial(ours, precision=precision, goals=goals))
+
+
+def _find_neural_style_pt(say: Callable[[str], None]) -> Procedure | None:
+    """Import the reference that needs PyTorch; where that is not installed, say so and return None."""
+    if find_spec("torch") is None:
+        say(f'{NEURAL_STYLE_PT} is left out: it needs PyTorch, which pip install "torch<3" installs.')
+        return None
+    from nst.benchmark.neural_style_pt import neural_style_pt
+
+    return neural_style_pt
 
 
 def _run(
@@ -138,7 +182,7 @@ def _run(
     repeat: int,
     say: Callable[[str], None],
     name: str,
-    procedure: Callable[[Task, Stopwatch], None],
+    procedure: Procedure,
 ) -> Result:
     _ = task.measured_objectives  # computed before the clock starts
     with _PeakMemory() as memory:
@@ -149,7 +193,7 @@ def _run(
         f"{objective}, {pair}: {name}, {final.evaluations} evaluations in {final.seconds:.1f} s, "
         f"loss {final.total:.4g}"
     )
-    return Result(name, objective, pair, repeat, memory.bytes, final, watch.rows)
+    return Result(name, objective, pair, repeat, memory.bytes, final, watch.rows, watch.picture)
 
 
 def objective_config(size: int, objective: str, backbone: Backbone) -> TransferConfig:
@@ -157,20 +201,20 @@ def objective_config(size: int, objective: str, backbone: Backbone) -> TransferC
 
     Args:
         size: long side of the pictures in pixels.
-        objective: "scaled" for the product's own, "gatys" for the explicit weights of Gatys' notebook: 1 for
-            content, 1000 / c^2 for a style layer of c channels, no total variation.
+        objective: "scaled" for the product's own, "gatys" for the layers and explicit weights of Gatys'
+            notebook: 1 for content, 1000 / c^2 for a style layer of c channels, no total variation.
         backbone: the network.
     """
     config = TransferConfig(size=size, precision="float32")
     if objective == "scaled":
         return config
-    channels = {layer: backbone.weights[layer][0].shape[-1] for layer in config.style_layers}
+    channels = {layer: backbone.weights[layer][0].shape[-1] for layer in GATYS_STYLE}
     return replace(
         config,
         content_weight=1,
         style_weight=1,
         tv_weight=0,
-        content_layers=dict.fromkeys(config.content_layers, 1.0),
+        content_layers={GATYS_CONTENT: 1.0},
         style_layers={layer: 1000 / count**2 for layer, count in channels.items()},
     )
 
@@ -313,13 +357,14 @@ def describe_machine() -> dict[str, Any]:
         ),
         platform.processor() or platform.machine(),
     )
+    packages = ["tensorflow", "numpy", "scipy", *(["torch"] if find_spec("torch") else [])]
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
         "system": platform.system(),
         "backbone": load_backbone(TransferConfig().backbone).name,
         "precision": resolve_precision("auto"),
-        "versions": {package: version(package) for package in ("tensorflow", "numpy", "scipy")},
+        "versions": {package: version(package) for package in packages},
     }
 
 

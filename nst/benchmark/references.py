@@ -1,4 +1,7 @@
-"""The procedures of the benchmark: three common ones as references, and ours, on the same task."""
+"""The procedures of the benchmark: common ones as references, and ours, on the same task.
+
+The reference that needs PyTorch is in neural_style_pt.py.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,7 +14,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from nst.config import TransferConfig
-from nst.engine.images import from_uint8, resize, to_uint8
+from nst.engine.images import Pixels, from_uint8, resize, to_uint8
 from nst.engine.objective import Objective, Region, Targets, build_objective
 from nst.engine.pyramid import coarse_to_fine
 from nst.engine.quality import HELD_OUT_CONTENT, HELD_OUT_STYLE
@@ -24,12 +27,18 @@ try:
 except ImportError as error:  # an extra, because nothing else needs it
     raise UserError('SciPy is not installed: please run pip install "scipy<2".') from error
 
-EVALUATIONS = 200  # of references 1 and 2
+EVALUATIONS = 200  # of references 1, 2 and 4
 CONTENT_TOLERANCE = 1.03
+
+# The layers of Gatys' notebook and of neural-style-pt, whatever the product's defaults are.
+GATYS_CONTENT = "block4_conv2"
+GATYS_STYLE = tuple(f"block{block}_conv1" for block in range(1, 6))
 
 SCIPY = "1 L-BFGS-B (SciPy)"
 UNIT_STEP = "2 L-BFGS, unit steps"
 ADAM = "3 Adam (TensorFlow tutorial)"
+NEURAL_STYLE_PT = "4 neural-style-pt (PyTorch, own objective)"
+REFERENCES = (SCIPY, UNIT_STEP, ADAM, NEURAL_STYLE_PT)
 OURS = "ours"
 
 
@@ -102,11 +111,13 @@ class Stopwatch:
     Attributes:
         rows: the measurements so far.
         delivered: how many of them led to the result, where the procedure continued after it; None elsewhere.
+        picture: the result as it would be saved, uint8 (H, W, 3); until there is one, the latest picture.
     """
 
     def __init__(self, task: Task) -> None:
         self.rows: list[Measurement] = []
         self.delivered: int | None = None
+        self.picture: Pixels = to_uint8(task.content)
         self._task = task
         self._due = 1.0  # evaluations
         self._excluded = 0.0  # seconds
@@ -129,7 +140,10 @@ class Stopwatch:
             return
         seconds, now = self.seconds, time.perf_counter()
         self._due = max(evaluations + 1, evaluations * 1.1)
-        picture = from_uint8(to_uint8(resize(image, *self._task.content.shape[1:3])))
+        pixels = to_uint8(resize(image, *self._task.content.shape[1:3]))
+        if self.delivered is None:
+            self.picture = pixels
+        picture = from_uint8(pixels)
         own, held_out = (
             objective.losses(picture, targets) for objective, targets in self._task.measured_objectives
         )

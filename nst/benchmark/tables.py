@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from nst.benchmark.measure import Growth, Result
-from nst.benchmark.references import ADAM, OURS, SCIPY, UNIT_STEP, Measurement
+from nst.benchmark.references import OURS, REFERENCES, Measurement
 
 
 def format_report(machine: dict[str, Any], results: Sequence[Result], growth: Sequence[Growth]) -> str:
@@ -75,7 +75,7 @@ def _format_comparison(results: Sequence[Result]) -> str:
     """Format when ours reached what each reference ended with."""
     runs = _group_by_procedure(results)
     rows = []
-    for reference in (SCIPY, UNIT_STEP, ADAM):
+    for reference in (name for name in REFERENCES if name in runs):
         for name in (name for name in runs if name.startswith(OURS)):
             row = [reference, name]
             for reaches in (Measurement.reaches_loss_of, Measurement.reaches_quality_of):

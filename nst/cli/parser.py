@@ -88,9 +88,15 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
+    dataset = "take the pairs of this dataset, as for nst study, instead of the benchmark's own"
+    parser.add_argument("dataset", metavar="DATASET", nargs="?", help=dataset)
+    pairs = (
+        "how many pairs (default: 3), or which ones of DATASET: a CSV file with a content image and a style "
+        "image on each line"
+    )
+    parser.add_argument("--pairs", metavar="N/FILE", type=_parse_count, default=3, help=pairs)
     for flag, default, text in (
         ("--size", 512, "long side of the pictures in pixels"),
-        ("--pairs", 3, "how many pairs of example images"),
         ("--repeats", 1, "how often each is run"),
         ("--patience", 10, "how many times the first reference's seconds Adam may take to reach its loss"),
     ):
@@ -98,6 +104,8 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     objective = "Gatys' explicit weights, this project's scaled form, or both (default)"
     parser.add_argument("--objective", choices=("gatys", "scaled", "both"), default="both", help=objective)
     parser.add_argument("--json", metavar="FILE", type=Path, help="where to write everything measured")
+    pictures = "also write each procedure's picture of each pair into this folder, as a PNG"
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help=pictures)
     page = "the page of loss against seconds to write (default: bench.html)"
     parser.add_argument("--html", metavar="FILE", type=Path, default=Path("bench.html"), help=page)
 
@@ -131,6 +139,13 @@ def _add_setting(add_argument: AddArgument, setting: Field[Any], *, varied: bool
         text, options = f"{text}; several make a grid", {**options, "nargs": "+", "dest": setting.name}
     # A flag that is not given leaves the setting to the preset or the earlier picture.
     add_argument(flag, default=argparse.SUPPRESS, help=f"{text} (default: {default})", **options)
+
+
+def _parse_count(text: str) -> int | Path:
+    try:
+        return int(text)
+    except ValueError:
+        return Path(text)
 
 
 def _parse_number(text: str) -> float | str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,14 @@ from tqdm import tqdm
 from nst.cli.command import CommandError, CtrlC, check_destination
 from nst.cli.parser import given_settings
 from nst.cli.progress import show_steps
-from nst.config import DEFAULT_PRESET, PRESETS, TransferConfig
+from nst.config import DEFAULT_PRESET, PRESETS
 from nst.engine.images import check_quality, save_image
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, RecordError, TransferError
 from nst.formats import ANIMATION_ENDINGS, SAVED_ENDINGS
 from nst.runs.animation import frames_over_photo, save_animation
 from nst.runs.job import Job, read_inputs
-from nst.runs.record import printable, restored_config, save_losses, save_record
+from nst.runs.record import Restored, printable, restore_from, save_losses, save_record
 from nst.runs.recorder import Recorder
 from nst.runs.runner import LocalRunner
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         KeyboardInterrupt: before the first step.
     """
     # 1. Check everything that was given, before anything is computed.
-    config = _read_config(arguments)
+    config, note = _read_config(arguments)
     if arguments.quality is not None:
         check_quality(arguments.quality)
     destinations = _check_destinations(arguments)
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
     # 2. Run. From here on Ctrl-C keeps the picture so far.
+    if note:
+        print(printable(f"{arguments.earlier}: {note}"), file=sys.stderr)
     ctrl_c = CtrlC()
     backbone = load_backbone(config.backbone)
     recorder = Recorder(config) if arguments.animation else Recorder(config, most_moments=0)
@@ -77,15 +80,15 @@ def run(arguments: argparse.Namespace) -> None:
     print(printable(f"Wrote {written}: {width} x {height} pixels, {len(recorder.history)} steps in {took}."))
 
 
-def _read_config(arguments: argparse.Namespace) -> TransferConfig:
+def _read_config(arguments: argparse.Namespace) -> Restored:
     """Take the settings that were given, and the others from the earlier picture or the preset."""
-    base = PRESETS[arguments.preset or DEFAULT_PRESET]
+    base = Restored(PRESETS[arguments.preset or DEFAULT_PRESET])
     if arguments.earlier:
         try:
-            base = restored_config(arguments.earlier)
+            base = restore_from(arguments.earlier)
         except (ImageError, RecordError) as error:
             raise CommandError(f"{arguments.earlier}: {error}", 2) from error
-    return replace(base, **given_settings(arguments))
+    return base._replace(config=replace(base.config, **given_settings(arguments)))
 
 
 def _check_destinations(arguments: argparse.Namespace) -> list[Path]:

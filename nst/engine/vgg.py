@@ -104,7 +104,7 @@ def stride(layer: str) -> int:
     return int(2 ** (block - 1))
 
 
-@functools.lru_cache(maxsize=len(BACKBONES))
+@functools.lru_cache(maxsize=len(BACKBONES) + 1)  # and the judge
 def to_bfloat16(backbone: Backbone) -> Backbone:
     """Round the weights of a network to bfloat16, once for every network."""
     weights = {

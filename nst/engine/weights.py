@@ -21,6 +21,7 @@ import pooch
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
+from onnx.checker import ValidationError
 from requests.exceptions import HTTPError, RequestException, SSLError
 
 from nst.config import BACKBONES
@@ -124,10 +125,10 @@ LAYERS = tuple(NETWORKS["vgg19"].kernel_shapes())  # of the deepest network; the
 def load_backbone(name: str = "auto") -> Backbone:
     """Load a network, once per process, whichever threads ask for it.
 
-    Weights come from NST_WEIGHTS (a folder or an .h5 file) where it has them, otherwise from an installed
-    package (VGG-16 only), otherwise from Keras' cache, into which they are downloaded once, from Keras or
-    from the mirror at NST_WEIGHTS_URL. "auto" is VGG-19 where its weights are available, otherwise VGG-16
-    with a `note` that says why.
+    Weights come from NST_WEIGHTS (a folder or a file) where it has that network's, otherwise from an
+    installed package (VGG-16 only), otherwise from Keras' cache, into which they are downloaded once, from
+    Keras or from the mirror at NST_WEIGHTS_URL. "auto" is VGG-19 where its weights are available, otherwise
+    VGG-16 with a `note` that says why.
 
     Args:
         name: one of BACKBONES.
@@ -147,7 +148,11 @@ def load_backbone(name: str = "auto") -> Backbone:
 
 @functools.cache
 def load_judge() -> Backbone | None:
-    """Load the network that judges pictures and paints none, or return None where it is not installed."""
+    """Load the network that judges pictures and paints none.
+
+    Returns:
+        The network, or None where its package is not installed in the version that `JUDGE` names.
+    """
     assert JUDGE.package is not None
     try:
         return _read("vgg16-hed", JUDGE, find_packaged_weights(JUDGE.title, JUDGE.package))
@@ -165,17 +170,36 @@ def forget_backbones() -> None:
 _locks = {name: threading.Lock() for name in BACKBONES}  # one each: a download delays no other network
 
 
+class _OtherNetworkError(WeightsError):
+    """Report a file or folder that has no weights of this network, but may have those of another."""
+
+
 @functools.cache
 def _load(name: str) -> Backbone:
-    if name != "auto":
-        return _read(name, NETWORKS[name], _locate(name))
+    if name == "auto":
+        return _load_best()
+    network = NETWORKS[name]
+    if given := os.environ.get("NST_WEIGHTS"):
+        try:
+            return _read(name, network, _find_given(network, Path(given).expanduser()))
+        except _OtherNetworkError:
+            if network.package is None:
+                raise
+    return _read(name, network, _locate(name))
+
+
+def _load_best() -> Backbone:
+    name, network = "vgg16", NETWORKS["vgg16"]
     try:
         return load_backbone("vgg19")
     except WeightsError as error:
-        note = f"{error.problem}, so {NETWORKS['vgg16'].title} is used."
-        bundled = replace(load_backbone("vgg16"), note=note)
-        logging.getLogger(__name__).warning(note)
-        return bundled
+        note = f"{error.problem}, so {network.title} is used."
+    try:
+        backbone = load_backbone(name)
+    except WeightsError:  # NST_WEIGHTS names no file that can be read, as the note says
+        backbone = _read(name, network, _locate(name))
+    logging.getLogger(__name__).warning(note)
+    return replace(backbone, note=note)
 
 
 def _read(name: str, network: Network, path: Path) -> Backbone:
@@ -183,22 +207,22 @@ def _read(name: str, network: Network, path: Path) -> Backbone:
     return Backbone(name, tuple(weights), network.mean, weights)
 
 
-def _locate(name: str) -> Path:
-    """Find the file with the weights of a network, or download it."""
-    network = NETWORKS[name]
-    if given := os.environ.get("NST_WEIGHTS"):
-        path = Path(given).expanduser()
-        if not path.is_dir():
-            return path
-        for file in network.files:
-            if (path / file).is_file():
-                return path / file
-        if network.package is None:
-            raise WeightsError(
-                f"{network.title}'s weights are not in {path}, the folder that NST_WEIGHTS names",
-                f"put {next(iter(network.files))} there, or unset NST_WEIGHTS to have it downloaded",
-            )
+def _find_given(network: Network, path: Path) -> Path:
+    """Find the file of a network at the path that NST_WEIGHTS names."""
+    if not path.is_dir():
+        return path
+    for file in network.files:
+        if (path / file).is_file():
+            return path / file
+    raise _OtherNetworkError(
+        f"{network.title}'s weights are not in {path}, the folder that NST_WEIGHTS names",
+        f"put {next(iter(network.files))} there, or unset NST_WEIGHTS to have it downloaded",
+    )
 
+
+def _locate(name: str) -> Path:
+    """Find the file of a network in its package or in Keras' cache, or download it."""
+    network = NETWORKS[name]
     cache = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
     url = os.environ.get("NST_WEIGHTS_URL") or f"{_KERAS_URL}/{name}"
     if network.package is None:
@@ -228,7 +252,11 @@ def find_packaged_weights(title: str, package: Package) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise WeightsError(f"{title}'s weights are not installed", remedy)
     path = Path(spec.submodule_search_locations[0], package.file)
-    if not path.is_file() or pooch.file_hash(path, "sha256") != package.sha256:
+    try:
+        intact = pooch.file_hash(path, "sha256") == package.sha256
+    except OSError:  # it is missing, or may not be read
+        intact = False
+    if not intact:
         raise WeightsError(f"{title}'s weights are not those of {package.requirement}", remedy)
     return path
 
@@ -298,9 +326,9 @@ def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.
         WeightsError: the file is missing or damaged, or has another network.
     """
 
-    def unsuitable(reason: str) -> WeightsError:
+    def unsuitable(reason: str, kind: type[WeightsError] = WeightsError) -> WeightsError:
         problem = f"{network.title}'s weights cannot be read from {path} ({reason})"
-        return WeightsError(problem, "replace that file, or correct or unset NST_WEIGHTS")
+        return kind(problem, "replace that file, or correct or unset NST_WEIGHTS")
 
     found: dict[tuple[str, int], list[Array]] = {}
     try:
@@ -310,13 +338,13 @@ def read_weights(path: Path, network: Network) -> dict[str, tuple[tf.Tensor, tf.
                     found.setdefault((layer, array.ndim), []).append(array)
     except FileNotFoundError as error:
         raise unsuitable("there is no such file") from error
-    except (OSError, RuntimeError, KeyError, ValueError, DecodeError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, DecodeError, ValidationError) as error:
         raise unsuitable("it is damaged, or neither HDF5 nor ONNX") from error
 
     kernels = network.kernel_shapes()
     expected = {(layer, ndim): [shape[-ndim:]] for layer, shape in kernels.items() for ndim in (4, 1)}
     if {key: [array.shape for array in arrays] for key, arrays in found.items()} != expected:
-        raise unsuitable("its layers are not that network's")
+        raise unsuitable("its layers are not that network's", _OtherNetworkError)
     if not all(np.isfinite(arrays[0]).all() for arrays in found.values()):
         raise unsuitable("some of its numbers are not finite")
     return {layer: (tf.constant(found[layer, 4][0]), tf.constant(found[layer, 1][0])) for layer in kernels}
@@ -342,6 +370,7 @@ def _onnx_arrays(path: Path) -> Iterator[tuple[set[str], Array]]:
     for tensor in onnx.load(path).graph.initializer:
         array = numpy_helper.to_array(tensor)
         if array.ndim == 4:  # (d, c, 3, 3)
-            array = np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+            array = array.transpose(2, 3, 1, 0)
         # "functional_1/block1_conv1_1/…": Keras numbers the layers of a model within a model.
-        yield {part.removesuffix("_1") for part in tensor.name.split("/")}, array
+        names = {part.removesuffix("_1") for part in tensor.name.split("/")}
+        yield names, np.ascontiguousarray(array, np.float32)

@@ -22,6 +22,7 @@ from PIL import Image
 import nst
 from nst.config import TransferConfig
 from nst.engine.images import Array, Pixels, from_uint8, to_uint8
+from nst.engine.quality import Measure
 from nst.engine.stylize import Progress
 from nst.engine.vgg import resolve_precision
 from nst.engine.weights import load_backbone
@@ -94,9 +95,7 @@ class _Worker:
         """End a run within one evaluation."""
         self._ended.add(run)
 
-    def evaluate(
-        self, picture: Array, config: TransferConfig, *images: Pixels | None
-    ) -> dict[str, float | None]:
+    def evaluate(self, picture: Array, config: TransferConfig, *images: Pixels | None) -> dict[str, Measure]:
         """Evaluate a picture: see `Runner.evaluate`."""
         return self._local.evaluate(tf.constant(picture), _to_job(config, *images))
 
@@ -241,7 +240,7 @@ class RayRunner:
             if not over:  # the caller has gone, or the worker
                 worker.stop.options(concurrency_group="control").remote(run)
 
-    def evaluate(self, picture: tf.Tensor, job: Job) -> dict[str, float | None]:
+    def evaluate(self, picture: tf.Tensor, job: Job) -> dict[str, Measure]:
         """Evaluate a picture on a worker: see `Runner.evaluate`."""
         images = self._put_images(job)
         for attempt in range(RETRIES + 1):

@@ -5,11 +5,12 @@ import dataclasses
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from nst import __version__
 from nst.config import SETTINGS, TransferConfig
@@ -20,6 +21,22 @@ from nst.errors import ConfigError, RecordError
 
 PLATEAU_STEPS = 10
 PLATEAU_DECREASE = 0.01
+
+# The network that came with this project before version 1.1, and the one that has taken its place.
+_FORMER_BACKBONE, _BACKBONE = "vgg16-hed", "vgg16"
+_SCALES_SINCE = 1, 1  # the version since which weights have the scales of engine.scales
+
+
+class Restored(NamedTuple):
+    """Hold the settings of a recorded run, ready for another run.
+
+    Args:
+        config: the settings.
+        note: how another run will differ, in one sentence; "" where this version's record is restored.
+    """
+
+    config: TransferConfig
+    note: str = ""
 
 
 def history_row(progress: Progress) -> dict[str, float]:
@@ -135,19 +152,22 @@ def save_losses(history: Sequence[dict[str, float]], path: Path | str) -> None:
         table.writerows(row.values() for row in history)
 
 
-def restored_config(source: Path | str | BinaryIO) -> TransferConfig:
-    """Read the config of the run that made a picture, from the record in the file.
+def restored_config(picture: Path | str | BinaryIO) -> TransferConfig:
+    """Read the settings of the run that made a picture: see `restore_from`."""
+    return restore_from(picture).config
 
-    Settings that the record lacks, because an earlier version wrote it, get their defaults.
+
+def restore_from(picture: Path | str | BinaryIO) -> Restored:
+    """Take the settings of the run that made a picture from the record in its file: see `restore`.
 
     Args:
-        source: a PNG or TIFF file that was saved with its record, or its path.
+        picture: a PNG or TIFF file that was saved with its record, or its path.
 
     Raises:
         RecordError: there is no record, or it cannot be used.
         ImageError: the file is no readable image.
     """
-    text = read_metadata(source)
+    text = read_metadata(picture)
     if text is None:
         raise RecordError("This picture holds no record of a run: please use the file as it was first saved.")
     try:
@@ -156,7 +176,21 @@ def restored_config(source: Path | str | BinaryIO) -> TransferConfig:
         raise RecordError(
             "The record in this picture is damaged: please use the file as it was first saved."
         ) from error
-    settings = record.get("config") if isinstance(record, dict) else None
+    return restore(record)
+
+
+def restore(record: Any) -> Restored:
+    """Take the settings of a run from its record, which an earlier version may have written.
+
+    Settings that the record lacks get their defaults. A network that is gone is replaced by its successor.
+
+    Args:
+        record: the record, as it was read from JSON.
+
+    Raises:
+        RecordError: it is no record, or its settings cannot be used.
+    """
+    settings = _look_up(record, "config")
     if not isinstance(settings, dict):
         raise RecordError(
             "The record in this picture has no settings: please use the file as it was first saved."
@@ -169,10 +203,40 @@ def restored_config(source: Path | str | BinaryIO) -> TransferConfig:
             "The settings in this picture can't be used: this version does not know "
             + (f"{name}." if plain else "all of them.")
         )
+    if settings.get("backbone") == _FORMER_BACKBONE:
+        settings = {**settings, "backbone": _BACKBONE}
     try:
-        return TransferConfig(**settings)
+        config = TransferConfig(**settings)
     except ConfigError as error:
         reason = str(error)
         raise RecordError(
             f"The settings in this picture can't be used: {reason[0].lower()}{reason[1:]}"
         ) from error
+    return Restored(config, _describe_changes(record, config))
+
+
+def _describe_changes(record: Any, config: TransferConfig) -> str:
+    """Say what an earlier version did differently with these settings; "" where it did nothing."""
+    changes = []
+    if _FORMER_BACKBONE in (_look_up(record, "config", "backbone"), _look_up(record, "backbone", "name")):
+        changes.append("another network")
+    # Explicit weights have no scale (see engine.objective.Objective).
+    scaled = not all(isinstance(layers, Mapping) for layers in (config.content_layers, config.style_layers))
+    if scaled and _parse_version(_look_up(record, "versions", "nst")) < _SCALES_SINCE:
+        changes.append("other scales of the weights")
+    difference = " and ".join(changes)
+    made = f"An earlier version made this picture with {difference}"
+    return f"{made}: a new run will look different." if changes else ""
+
+
+def _parse_version(version: Any) -> tuple[int, ...]:
+    """Parse "1.0.2" to (1, 0); return () for anything else, such as the None of the first records."""
+    numbers = re.match(r"([0-9]{1,9})\.([0-9]{1,9})", version) if isinstance(version, str) else None
+    return tuple(map(int, numbers.groups())) if numbers else ()
+
+
+def _look_up(record: Any, *names: str) -> Any:
+    """Look up a value in JSON, object by object; None where there is none."""
+    for name in names:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record

@@ -9,6 +9,7 @@ from nst.config import TransferConfig
 from nst.engine.color import blend
 from nst.engine.images import Pixels, to_uint8
 from nst.engine.pyramid import run_cost
+from nst.engine.quality import Measure
 from nst.engine.stylize import Progress
 from nst.engine.vgg import Backbone
 from nst.errors import TransferError
@@ -142,7 +143,7 @@ class Recorder:
 
 def run_job(
     runner: Runner, job: Job, stop: Callable[[], bool] = lambda: False
-) -> tuple[Recorder, dict[str, float | None]]:
+) -> tuple[Recorder, dict[str, Measure]]:
     """Run a job from its first step to its end, and evaluate its result if it is finished.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nst.config import TransferConfig
 from nst.engine.pyramid import config_cost
+from nst.engine.quality import Measure
 from nst.engine.vgg import Backbone
 from nst.engine.weights import load_backbone
 from nst.errors import BusyError, RunnerError, TransferError
@@ -42,7 +43,7 @@ class Run:
     def __init__(self, job: Job, *, for_study: bool = False) -> None:
         self.config = job.config
         self.recorder = Recorder(job.config, most_moments=0) if for_study else Recorder(job.config)
-        self.quality: dict[str, float | None] = {}  # of a finished run of a study
+        self.quality: dict[str, Measure] = {}  # of a finished run of a study
         self.joined = time.monotonic()
         self.future: Future[None]  # done once the run is; holds the exception that ended it, if one did
         self._job: Job | None = job
@@ -163,7 +164,7 @@ class RunQueue:
         visitor: str | None = None,
         stop: Callable[[], bool] = lambda: False,
         watch: Callable[[Run], None] = lambda run: None,
-    ) -> tuple[Recorder, dict[str, float | None]]:
+    ) -> tuple[Recorder, dict[str, Measure]]:
         """Wait for a place, and run a job of a study to its end, as `run_job` does.
 
         Args:

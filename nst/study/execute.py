@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 
 import tensorflow as tf
 
+from nst.engine.quality import Measure
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, LostRunError, StudyError, TransferError
 from nst.runs.job import Job, read_image, read_inputs
@@ -39,7 +40,7 @@ def execute(
     folder: StudyFolder,
     runner: Runner,
     *,
-    run: Callable[[Job, Stop], tuple[Recorder, Mapping[str, float | None]]] | None = None,
+    run: Callable[[Job, Stop], tuple[Recorder, Mapping[str, Measure]]] | None = None,
     stop: Stop = lambda: False,
     watch: Callable[[StudyRun], None] = lambda _: None,
     at_once: int | None = None,

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from nst import __version__
 from nst.engine.images import save_image
+from nst.engine.quality import Measure
 from nst.engine.vgg import resolve_precision
 from nst.engine.weights import load_backbone
 from nst.errors import ImageError, StudyError
@@ -36,12 +37,12 @@ class RunResult:
     Args:
         picture: float32 (1, H, W, 3) in [0, 1], as it is to be saved.
         record: the run record (see runs.record.run_record).
-        quality: the numbers of engine.quality.evaluate for the picture.
+        quality: the measures of the picture, by the names of engine.quality.QUALITY.
     """
 
     picture: tf.Tensor
     record: Mapping[str, Any]
-    quality: Mapping[str, float | None]
+    quality: Mapping[str, Measure]
 
 
 class StudyFolder:
@@ -103,7 +104,10 @@ class StudyFolder:
         return self.path / "runs" / run_id / _PICTURE
 
     def record(self, run_id: str) -> dict[str, Any] | None:
-        """Read the record of a run, which has its "id" and the "measures" of its quality as well.
+        """Read the record of a run, which has its "id" and its quality as well.
+
+        The quality is {name: value} as "measures", and {name: [of the photo, of the painting]} as "bounds",
+        which the records of earlier versions lack.
 
         Returns:
             None where the run has not been made.
@@ -129,7 +133,12 @@ class StudyFolder:
             ImageError, OSError: where it cannot be written.
         """
         run_id = self.run_id(run)
-        record = {"id": run_id, "measures": result.quality, **result.record}
+        record = {
+            "id": run_id,
+            "measures": {name: one.value for name, one in result.quality.items()},
+            "bounds": {name: [one.photo, one.painting] for name, one in result.quality.items()},
+            **result.record,
+        }
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=self.path / "runs"))
         try:
             save_image(result.picture, unfinished / _PICTURE, metadata=json.dumps(record))

@@ -6,7 +6,9 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from statistics import median
 from typing import Any, TextIO
 
 from jinja2 import Environment, PackageLoader
@@ -31,6 +33,8 @@ _LOSSES = {
     "total": "weighted sum of the losses, which the run lowers",
 }
 _NUMBERS = {**_LOSSES, **QUALITY, "seconds": "how long the run took"}
+_BOUNDS = {"photo": "the photo unchanged", "painting": "the painting itself"}
+_Bounds = tuple[tuple[float | None, ...], ...]  # for each of _BOUNDS, in the order of QUALITY
 
 _templates = Environment(
     loader=PackageLoader("nst.study"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -90,6 +94,7 @@ class _Report:
     failures: list[dict[str, str]] = field(default_factory=list)
     first_history: list[dict[str, float]] = field(default_factory=list)
     trade_off: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    bounds: dict[_Bounds, int] = field(default_factory=dict)  # each once, numbered: runs of a pair share them
 
     def __post_init__(self) -> None:
         """Choose the pictures' long side in pixels, and the points of a curve, by the number of runs."""
@@ -100,20 +105,23 @@ class _Report:
         """Yield what the page shows of each run that was made, and write a table row of all that ended."""
         table = csv.writer(self.table)
         settings = list(asdict(self.plan.configs[0]))
-        table.writerow(["id", "content_image", "style_image", *settings, *_NUMBERS, "evaluations", "failed"])
+        head = ["id", "content_image", "style_image", *settings, *_NUMBERS, "evaluations"]
+        head += [f"{name}_of_{picture}" for picture in _BOUNDS for name in QUALITY]
+        table.writerow([*head, "failed"])
         for run in self.plan:
             run_id = self.folder.run_id(run)
             row = [run_id, run.content.path.name, run.style.path.name]
             row += [_format_cell(value) for value in asdict(run.config).values()]
             record = self.folder.record(run_id)
             if record is not None:
-                numbers = _select_numbers(record)
-                table.writerow([*row, *numbers.values(), record["evaluations"], ""])
+                numbers, bounds = _select_numbers(record), _select_bounds(record)
+                table.writerow([*row, *numbers.values(), record["evaluations"], *chain(*bounds), ""])
                 self.first_history = self.first_history or record["history"]
                 self._add_to_trade_off(run, numbers)
-                yield self._describe_run(run, run_id, numbers, record["history"])
+                place = self.bounds.setdefault(bounds, len(self.bounds))
+                yield self._describe_run(run, run_id, numbers, place, record["history"])
             elif (reason := self.folder.failure(run_id)) is not None:
-                table.writerow([*row, *[""] * len(_NUMBERS), "", reason])
+                table.writerow([*row, *[""] * (len(head) - len(row)), reason])
                 self.failures.append({"run": self.plan.title(run), "reason": reason})
 
     def describe_study(self) -> dict[str, Any]:
@@ -133,6 +141,13 @@ class _Report:
             "columns": describe_edges(self.plan.columns),
             "configs": [asdict(config) for config in self.plan.configs],
             "numbers": [{"name": name, "help": text} for name, text in _NUMBERS.items()],
+            "measures": {name: place for place, name in enumerate(QUALITY)},
+            "bounded": list(_BOUNDS.values()),
+            "bounds": [[[_shorten(value) for value in part] for part in both] for both in self.bounds],
+            "medianBounds": [
+                [_shorten(_median(values)) for values in zip(*part, strict=True)]
+                for part in zip(*self.bounds, strict=True)
+            ],
             "failures": self.failures,
             "palettes": [palette(number) for number in range(MAX_CURVES + 1)],
             "losses": json.loads(loss_chart({"run": self.first_history}, height=420).to_json()),
@@ -145,6 +160,7 @@ class _Report:
         run: StudyRun,
         run_id: str,
         numbers: Mapping[str, float | None],
+        bounds: int,
         history: list[dict[str, float]],
     ) -> dict[str, Any]:
         row, column = self.plan.place(run)
@@ -154,7 +170,8 @@ class _Report:
             "row": row,
             "column": column,
             "config": self.plan.configs.index(run.config),
-            "numbers": [None if value is None else float(f"{value:.4g}") for value in numbers.values()],
+            "numbers": [_shorten(value) for value in numbers.values()],
+            "bounds": bounds,
             "curve": [
                 [step["step"] for step in curve],
                 *([float(f"{step[part]:.3g}") for step in curve] for part in ("content", "style")),
@@ -178,7 +195,23 @@ class _Report:
 def _select_numbers(record: Mapping[str, Any]) -> dict[str, float | None]:
     """Collect a run's numbers: the losses of its last step, the quality of its picture, its seconds."""
     found = {**record["history"][-1], **record["measures"], "seconds": record["seconds"]}
-    return {name: found[name] for name in _NUMBERS}
+    return {name: found.get(name) for name in _NUMBERS}  # earlier records lack some measures
+
+
+def _select_bounds(record: Mapping[str, Any]) -> _Bounds:
+    """Collect the bounds of a run's measures, which earlier records lack."""
+    bounds = record.get("bounds", {})
+    return tuple(zip(*(bounds.get(name, [None] * len(_BOUNDS)) for name in QUALITY), strict=True))
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that there are; None where there are none."""
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
+
+
+def _shorten(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _format_cell(value: Any) -> Any:

@@ -9,6 +9,7 @@ import gradio as gr
 from jinja2 import Environment, FileSystemLoader
 
 from nst.config import PRESETS, SETTINGS, TransferConfig
+from nst.engine.weights import NETWORKS
 from nst.web.theme import STATIC
 
 Values = Mapping[Any, Any]  # what the page sent, by component
@@ -26,10 +27,9 @@ UNQUEUED_LATEST: dict[str, Any] = {
 
 DEFAULTS = TransferConfig()
 
-BACKBONE_NAMES = {"vgg19": "VGG-19", "vgg16": "VGG-16"}
 LABELS = {
     "auto": "automatic",
-    **BACKBONE_NAMES,
+    **{name: network.title for name, network in NETWORKS.items()},
     "lbfgs": "L-BFGS",
     "adam": "Adam",
     "content": "the photo",

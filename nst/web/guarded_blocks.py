@@ -65,17 +65,19 @@ def _refuse_address(file: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_error(error: Exception) -> gr.Error:
-    """Turn an exception into what the visitor is told; one that nobody can act on is logged."""
+    """Turn an exception into what the visitor is told; the log has what only the host can act on."""
     if not isinstance(error, UserError):
         logger.warning(describe_error(error))
         return gr.Error(FAILED, print_exception=False)
+    if isinstance(error, WeightsError):
+        logger.warning(error)
     return gr.Error(sentence_for_visitors(error), print_exception=False)
 
 
 def sentence_for_visitors(error: UserError) -> str:
     """Say what went wrong, to somebody who can't install files on this server."""
     if isinstance(error, WeightsError):
-        return f"{error.problem}: please choose another network."
+        return "This network is not available here: please choose another network."
     return str(error)
 
 

@@ -17,14 +17,14 @@ from nst.engine.images import Pixels, decode_image, thumbnail
 from nst.engine.stylize import Progress
 from nst.errors import BusyError, ConfigError, ImageError, UserError
 from nst.runs.job import InputImage
-from nst.runs.record import has_plateaued
+from nst.runs.record import has_plateaued, restore
 from nst.serving.background import BackgroundPool
 from nst.serving.queue import POLL_SECONDS, Run, RunQueue
 from nst.serving.storage import Storage
 from nst.study.charts import loss_chart
 from nst.study.datasets import Dataset, Example, premade
 from nst.web.components import (
-    BACKBONE_NAMES,
+    LABELS,
     UNQUEUED,
     UNQUEUED_LATEST,
     Updates,
@@ -408,8 +408,8 @@ class PaintTab:
         if kept is None:
             return gr.skip()
         finished, files = kept
-        config = TransferConfig(**finished.record["config"])
-        text, show = "Here is your last picture again.", self.results.show
+        config, note = restore(finished.record)
+        text, show = f"Here is your last picture again. {note}".rstrip(), self.results.show
         panes = zip((self.content, self.style), files, strict=True)
         return {
             **{pane: file for pane, file in panes if Path(file).exists()},
@@ -440,7 +440,7 @@ class PaintTab:
         return text
 
     async def describe_backbone(self) -> str:
-        """Say which network reads the images, and why it isn't VGG-19 where it isn't."""
+        """Say which network reads the images; the log says why, where it isn't VGG-19."""
         await self._queue.warmed_up()
         return _describe_backbone(self._queue.warm_up)
 
@@ -478,7 +478,7 @@ def _share(progress: Progress) -> float:
 def _describe_backbone(run: Run) -> str:
     if not run.has_begun:
         return ""
-    return f"The images are read by {BACKBONE_NAMES[run.backbone.name]}. {run.backbone.note}"
+    return f"Read by {LABELS[run.backbone.name]}."
 
 
 def _describe_premade(content: Example, style: Example) -> str:

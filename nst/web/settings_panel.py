@@ -12,7 +12,7 @@ from nst.config import DEFAULT_PRESET, MAX_STYLES, PRESETS, TransferConfig, pars
 from nst.engine.images import Pixels, thumbnail
 from nst.engine.weights import LAYERS
 from nst.errors import ImageError
-from nst.runs.record import restored_config
+from nst.runs.record import restore_from
 from nst.serving.background import BackgroundPool
 from nst.serving.limits import LIMITED, Limits
 from nst.web.components import (
@@ -171,14 +171,14 @@ class SettingsPanel:
 
     async def _restore(self, request: gr.Request, earlier: Any) -> Updates:
         file = uploaded_file(earlier, "picture")
-        config = await self._background.run_for(visitor(request), restored_config, file)
+        config, note = await self._background.run_for(visitor(request), restore_from, file)
         lowered = [
             f"{name} (at most {getattr(self._limits, name)} here)"
             for name in LIMITED
             if getattr(config, name) > getattr(self._limits, name)
         ]
         exceptions = f", except {' and '.join(lowered)}" if lowered else ""
-        gr.Info(f"All settings were restored{exceptions}.")
+        gr.Info(f"All settings were restored{exceptions}. {note}".rstrip())
         return self.show(config)
 
     async def _open_editor(self, request: gr.Request, photo: Any) -> Any:

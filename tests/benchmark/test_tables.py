@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from nst.benchmark.charts import speed_chart
@@ -11,12 +12,13 @@ from nst.benchmark.tables import format_report, format_spread
 
 pytestmark = pytest.mark.quick
 
+PICTURE = np.zeros([2, 3, 3], np.uint8)
 GOAL = Measurement(100.0, 200, total=1.0, content=0.5, style=0.01, held_out_content=0.8, held_out_style=0.02)
 
 
 def test_seconds_to_a_goal_are_those_of_the_first_picture_there():
     rows = [GOAL._replace(seconds=float(n), total=2.0 - 0.4 * n) for n in range(5)]
-    result = Result("ours", "scaled", "a × b", 1, None, rows[-1], rows)
+    result = Result("ours", "scaled", "a × b", 1, None, rows[-1], rows, PICTURE)
     assert result.seconds_to(Measurement.reaches_loss_of, GOAL) == 3
     assert result.seconds_to(Measurement.reaches_loss_of, GOAL._replace(total=0.1)) == math.inf
 
@@ -31,8 +33,10 @@ def test_a_spread_is_the_median_with_the_least_and_the_greatest():
 def results():
     """A reference that took 100 s to each loss, and ours, which was there after 3 s."""
     rows = [GOAL._replace(seconds=float(n), total=2.0 - 0.4 * n) for n in range(5)]
-    ours = Result("ours, float32", "scaled", "a × b", 1, 2e9, rows[-1], rows)
-    references = [Result(name, "scaled", "a × b", 1, None, GOAL, [GOAL]) for name in (SCIPY, UNIT_STEP, ADAM)]
+    ours = Result("ours, float32", "scaled", "a × b", 1, 2e9, rows[-1], rows, PICTURE)
+    references = [
+        Result(name, "scaled", "a × b", 1, None, GOAL, [GOAL], PICTURE) for name in (SCIPY, UNIT_STEP, ADAM)
+    ]
     return [*references, ours]
 
 

@@ -1,9 +1,12 @@
 """Whoever stops, reloads or closes the page: looked at on the processor, and what stays of their picture."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
-from browsing import button, quick
+from browsing import button, quick, stylize
+from gradio.utils import get_upload_folder
 from playwright.sync_api import expect
 from served import MOST_SECONDS, has_begun, spent_until_free
 
@@ -40,3 +43,21 @@ def test_a_reload_during_a_run_does_not_lose_the_picture_before(visit):
     expect(page.get_by_role("spinbutton", name="Iterations").first).to_have_value("7")
     button(page, "Stylize").click()
     expect(page.locator(".status").first).to_contain_text("Done: 7 steps", timeout=60_000)
+
+
+def test_a_reload_says_what_has_changed_since_an_earlier_version_made_the_picture(visit):
+    page = visit()
+    stylize(page, iterations=3)
+    kept = max(Path(get_upload_folder()).rglob("finished.json"), key=lambda file: file.stat().st_mtime)
+    values = json.loads(kept.read_text(encoding="utf-8"))
+    values["record"]["config"]["backbone"] = "vgg16-hed"
+    del values["record"]["versions"]["nst"]
+    kept.write_text(json.dumps(values), encoding="utf-8")
+    page.reload()
+    expect(page.locator(".status").first).to_have_text(
+        "Here is your last picture again. An earlier version made this picture with another network and "
+        "other scales of the weights: a new run will look different."
+    )
+    expect(page.get_by_role("spinbutton", name="Iterations").first).to_have_value("3")
+    page.get_by_text("Advanced").click()
+    expect(page.get_by_role("radio", name="VGG-16")).to_be_checked()

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from browsing import (
 from PIL import Image
 from playwright.sync_api import expect
 from served import EXAMPLES, serving
+
+EARLIER = Path(__file__).parents[1] / "study" / "earlier" / "study" / "runs"  # pictures of an earlier version
 
 
 def test_a_visitor_picks_an_example_watches_it_being_painted_and_takes_it_home(visit, tmp_path):
@@ -159,8 +162,8 @@ def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
     slider = page.get_by_role("slider", name=re.compile("Style weight"))
     slider.focus()
     before = page.get_by_role("spinbutton", name=re.compile("Style weight")).input_value()
-    for _ in range(20):
-        slider.press("ArrowRight")  # 20 times a twentieth of a decade
+    for _ in range(40):
+        slider.press("ArrowRight")  # 40 times a fortieth of a decade
     expect(page.get_by_role("spinbutton", name=re.compile("Style weight"))).to_have_value(
         str(10 * int(before))
     )
@@ -177,13 +180,16 @@ def test_a_run_that_fails_says_why_and_the_next_one_works(visit, monkeypatch):
     page.get_by_text("Advanced").click()
     page.get_by_role("radio", name="VGG-19").click()
     button(page, "Stylize").click()
-    expect(page.locator(".status")).to_contain_text("please choose another network", timeout=60_000)
+    sentence = "This network is not available here: please choose another network."
+    expect(page.locator(".status")).to_have_text(sentence, timeout=60_000)
+    expect(page.locator("#backbone p")).to_have_text(re.compile(r"^Read by VGG-1[69]\.$"))
     expect(page.locator("#comparison img").nth(1)).to_be_visible()  # what was there before
     for name in ("Go on from here", "Save"):
         expect(button(page, name)).to_be_enabled()
-    page.get_by_role("radio", name="the bundled VGG-16").click()
+    page.get_by_role("radio", name="VGG-16").click()
     button(page, "Stylize").click()
     expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+    expect(page.locator("#backbone p")).to_have_text("Read by VGG-16.")
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE])
@@ -310,6 +316,21 @@ def test_dropping_a_saved_picture_restores_its_settings(visit, tmp_path):
     third.get_by_text("Settings of an earlier picture").click()
     third.locator("#earlier input[type=file]").set_input_files(tmp_path / "none.png")
     expect(third.get_by_test_id("toast-body")).to_contain_text("This picture holds no record of a run")
+
+
+def test_dropping_a_picture_of_an_earlier_version_says_what_has_changed(visit):
+    page = visit()
+    page.get_by_text("Settings of an earlier picture").click()
+    page.locator("#earlier input[type=file]").set_input_files(sorted(EARLIER.glob("*/result.png"))[0])
+    expect(page.get_by_test_id("toast-body")).to_contain_text(
+        "All settings were restored. An earlier version made this picture with another network and other "
+        "scales of the weights: a new run will look different."
+    )
+    page.get_by_text("Advanced").click()
+    expect(page.get_by_role("radio", name="VGG-16")).to_be_checked()
+    expect(page.get_by_role("spinbutton", name=re.compile("Size")).first).to_have_value("64")
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done: 2 steps", timeout=60_000)
 
 
 def test_a_preset_sets_the_controls(visit):

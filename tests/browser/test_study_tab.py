@@ -189,6 +189,8 @@ def test_the_index_sorts_compares_and_opens_runs(index):
     button(page, "total ↑").click()
     assert [float(text) for text in column.all_inner_texts()] == sorted(numbers, reverse=True)
 
+    bounds = page.locator("#runs thead tr")
+    expect(bounds).to_have_text([re.compile("^run"), re.compile("^the photo"), re.compile("^the painting")])
     page.locator("#sheet thead th button").nth(1).click()
     assert page.evaluate("document.querySelector('#losses').data.length") == 2
     expect(page.locator("#curves-of")).to_contain_text("β 100")
@@ -197,5 +199,8 @@ def test_the_index_sorts_compares_and_opens_runs(index):
     expect(page.locator("#one-title")).to_contain_text("β 10")
     page.wait_for_function("document.querySelector('#one-picture').naturalWidth === 64")
     expect(page.locator("#one-settings")).to_contain_text("vgg16")
+    expect(page.locator("#one-numbers")).to_contain_text(
+        re.compile(r"held out content0\.\d+ \(photo 0, painting")
+    )
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#one")).to_be_hidden()

@@ -28,6 +28,7 @@ from tests.cli.commands import (
     OTHER,
     PAINTING,
     PHOTO,
+    ROOT,
     SMALL,
     TYPED,
     pixels_of,
@@ -128,9 +129,9 @@ def test_flags_change_a_preset_and_the_rest_stays(output: Path) -> None:
 
 
 def test_a_flag_counts_even_where_it_gives_the_default(output: Path) -> None:
-    stylized(output, PAINTING, "--preset", "light-wash", "--style-weight", "100", *SMALL)
-    assert PRESETS["light-wash"].style_weight != TransferConfig().style_weight == 100
-    changed = {"style_weight": 100, "size": 64, "iterations": 2, "backbone": "vgg16"}
+    stylized(output, PAINTING, "--preset", "light-wash", "--style-weight", "30", *SMALL)
+    assert PRESETS["light-wash"].style_weight != TransferConfig().style_weight == 30
+    changed = {"style_weight": 30, "size": 64, "iterations": 2, "backbone": "vgg16"}
     assert restored_config(output) == replace(PRESETS["light-wash"], **changed)
 
 
@@ -153,6 +154,34 @@ def test_flags_change_an_earlier_pictures_settings_and_the_rest_stays(output: Pa
     )
     changed = {"seed": 5, "style_blend": (), "colors": "style"}
     assert restored_config(output) == replace(restored_config(earlier), **changed)
+
+
+def test_a_picture_of_an_earlier_version_is_restored_and_says_so(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (earlier, *_) = sorted((ROOT / "tests/study/earlier").glob("study/runs/*/result.png"))
+    assert record_in(earlier)["config"]["backbone"] == "vgg16-hed"
+    stylized(output, PAINTING, "--from", str(earlier), "--iterations", "3")
+    note, *steps = capsys.readouterr().err.splitlines()
+    assert note == (
+        f"{earlier}: An earlier version made this picture with another network and other scales of the "
+        "weights: a new run will look different."
+    )
+    assert all(line.startswith("step ") for line in steps)
+    expected = {**record_in(earlier)["config"], "backbone": "vgg16", "iterations": 3}
+    assert record_in(output)["config"] == expected
+
+    stylized(output, PAINTING, "--from", str(output), "--iterations", "2")
+    assert all(line.startswith("step ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_a_refused_run_says_nothing_about_an_earlier_version(
+    output: Path, refused: Callable[..., str]
+) -> None:
+    (earlier, *_) = sorted((ROOT / "tests/study/earlier").glob("study/runs/*/result.png"))
+    assert "missing.jpg" in refused(
+        "stylize", PHOTO, "missing.jpg", "-o", str(output), "--from", str(earlier)
+    )
 
 
 @pytest.mark.parametrize(

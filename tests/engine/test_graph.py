@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from comparison import SHALLOW
 
-from nst.engine.graph import GraphCache, trace_objective
+from nst.engine.graph import GraphCache, StyleStatistics, trace_objective
 from nst.engine.images import resize
 from nst.engine.objective import Objective, Region
 
@@ -24,12 +24,12 @@ class ObservedCache(GraphCache):
         self.sessions.append(super().session(*arguments, whole=whole))
         return self.sessions[-1]
 
-    def grams(self, network, image, compute):
+    def statistics(self, network, image, compute):
         def counted():
             self.computed += 1
             return compute()
 
-        return super().grams(network, image, counted)
+        return super().statistics(network, image, counted)
 
 
 @pytest.fixture
@@ -113,13 +113,13 @@ def test_sessions_are_closed_before_one_for_tiles_is_opened(thin_backbone, photo
     assert len({*map(id, (first, in_tiles, last))}) == 3
 
 
-def test_only_the_gram_matrices_of_the_last_style_images_are_kept(shared):
-    shared.MOST_GRAMS = 4
+def test_only_the_statistics_of_the_last_style_images_are_kept(shared):
+    shared.MOST_STYLES = 4
     styles = [tf.fill((1, 2, 2, 3), shade / 10) for shade in range(5)]
 
     def ask(number: int) -> None:
-        found = shared.grams("network", styles[number], lambda: {"layer": np.float32(number)})
-        assert found == {"layer": np.float32(number)}
+        kept = StyleStatistics({"layer": np.float32(number)}, {})
+        assert shared.statistics("network", styles[number], lambda: kept) == kept
 
     for number in (0, 1, 2, 3, 0, 1, 2, 3):
         ask(number)
@@ -133,11 +133,12 @@ def test_only_the_gram_matrices_of_the_last_style_images_are_kept(shared):
     assert shared.computed == 6
 
 
-def test_gram_matrices_belong_to_an_image_of_a_shape_and_to_a_network(shared):
+def test_statistics_belong_to_an_image_of_a_shape_and_to_a_network(shared):
     image = tf.reshape(tf.range(12.0), (1, 2, 2, 3))
     for number, (network, style) in enumerate(
         [("a", image), ("b", image), ("a", image + 1), ("a", tf.reshape(image, (1, 1, 4, 3)))]
     ):
-        assert shared.grams(network, style, lambda number=number: {"layer": number}) == {"layer": number}
+        kept = StyleStatistics({"layer": np.float32(number)}, {})
+        assert shared.statistics(network, style, lambda kept=kept: kept) == kept
     assert shared.computed == 4
-    assert shared.grams("a", tf.identity(image), dict) == {"layer": 0}
+    assert shared.statistics("a", tf.identity(image), dict).grams == {"layer": 0}

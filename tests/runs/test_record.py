@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from comparison import EXAMPLES
@@ -18,12 +19,15 @@ from nst.engine.images import load_image, save_image
 from nst.engine.objective import Losses
 from nst.engine.stylize import Progress, stylize
 from nst.engine.vgg import resolve_precision
+from nst.engine.weights import NETWORKS
 from nst.errors import ImageError, RecordError
 from nst.runs.record import (
     describe_image,
     has_plateaued,
     history_row,
     printable,
+    restore,
+    restore_from,
     restored_config,
     run_record,
     save_losses,
@@ -240,6 +244,102 @@ def test_a_setting_that_is_missing_has_its_default(photo, record, tmp_path, sett
     config = {name: value for name, value in record["config"].items() if name != setting.name}
     path = with_text(photo, tmp_path / "picture.png", json.dumps({"config": config}))
     assert restored_config(path) == dataclasses.replace(CONFIG, **{setting.name: setting.default})
+
+
+# Records of earlier versions
+
+EARLIER = Path(__file__).parents[1] / "study" / "earlier" / "study" / "runs"  # before records had a version
+NETWORK_AND_SCALES = (
+    "An earlier version made this picture with another network and other scales of the weights: "
+    "a new run will look different."
+)
+SCALES = NETWORK_AND_SCALES.replace("another network and ", "")
+NETWORK = NETWORK_AND_SCALES.replace(" and other scales of the weights", "")
+
+
+def as_of(record: dict, version: str | None, **config) -> dict:
+    """Return the record as that version would have written it; the first ones did not say which they were."""
+    versions = {"python": "3.11.7"} if version is None else {"nst": version, "python": "3.11.7"}
+    return {**record, "versions": versions, "config": {**record["config"], **config}}
+
+
+def test_this_versions_record_is_restored_without_a_note(record):
+    assert restore(record) == (CONFIG, "")
+
+
+@pytest.mark.parametrize("path", sorted(EARLIER.iterdir()), ids=lambda path: path.name)
+def test_a_run_on_the_former_network_is_restored_on_its_successor(path):
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    expected = TransferConfig(**{**record["config"], "backbone": "vgg16"})
+    assert record["config"]["backbone"] == "vgg16-hed"
+    assert restore(record) == restore_from(path / "result.png") == (expected, NETWORK_AND_SCALES)
+    assert restored_config(path / "result.png") == expected
+
+
+def test_every_record_of_the_gallery_is_restored():
+    records = sorted((EXAMPLES / "results").glob("*.json"))
+    assert records
+    for path in records:
+        assert restore(json.loads(path.read_text(encoding="utf-8"))).config.backbone in NETWORKS
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+def test_a_picture_on_the_former_network_is_restored_with_a_note(photo, record, tmp_path, ending):
+    text = json.dumps(as_of(record, "1.0.0", backbone="vgg16-hed"))
+    path = with_text(photo, tmp_path / f"picture{ending}", text)
+    assert restore_from(path) == (dataclasses.replace(CONFIG, backbone="vgg16"), NETWORK_AND_SCALES)
+
+
+def test_auto_stays_auto_where_it_stood_for_the_former_network(record):
+    old = as_of(record, "1.0.0", backbone="auto")
+    config = dataclasses.replace(CONFIG, backbone="auto")
+    assert restore({**old, "backbone": {"name": "vgg16-hed"}}) == (config, NETWORK_AND_SCALES)
+    assert restore({**old, "backbone": {"name": "vgg19"}}) == (config, SCALES)
+
+
+@pytest.mark.parametrize(
+    ("version", "note"),
+    [
+        (None, SCALES),
+        ("", SCALES),
+        ("unknown", SCALES),
+        ("0.9.0", SCALES),
+        ("1.0.0", SCALES),
+        ("1.0.12", SCALES),
+        ("1.1.0", ""),
+        ("1.1.0.dev1", ""),
+        ("1.10.0", ""),
+        ("2.0.0", ""),
+    ],
+)
+def test_a_record_from_before_version_1_1_has_other_scales(record, version, note):
+    assert restore(as_of(record, version)) == (CONFIG, note)
+
+
+def test_explicit_weights_had_the_same_scale_before_version_1_1(record):
+    both = {"content_layers": {"block2_conv1": 1}, "style_layers": {"block1_conv1": 0.5}}
+    assert restore(as_of(record, "1.0.0", **both)).note == ""
+    assert restore(as_of(record, "1.0.0", backbone="vgg16-hed", **both)).note == NETWORK
+    for name in both:
+        names = {**both, name: [*both[name]]}
+        assert restore(as_of(record, "1.0.0", **names)).note == SCALES
+
+
+@pytest.mark.parametrize(
+    "value", [None, 3, "1.1.0", [], ["nst"], {"nst": 3}, {"nst": "9" * 5000}, {"name": []}]
+)
+def test_any_version_and_network_in_a_record_are_read(record, value):
+    for name in "versions", "backbone":
+        assert restore({**record, name: value}).config == CONFIG
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, "vgg16-HED", ["vgg16-hed"]])
+def test_no_other_network_is_replaced(record, value):
+    with pytest.raises(RecordError, match="please choose the backbone from auto, vgg19, vgg16"):
+        restore(as_of(record, "1.0.0", backbone=value))
+
+
+# Records that cannot be used
 
 
 def test_a_picture_without_a_record_is_refused(photo, tmp_path):

@@ -11,9 +11,11 @@ from comparison import SHALLOW
 
 from nst.config import TransferConfig
 from nst.engine.images import from_uint8, to_uint8
-from nst.engine.quality import evaluate
+from nst.engine.quality import bounds, evaluate
 from nst.engine.stylize import stylize
+from nst.engine.weights import load_judge
 from nst.errors import ConfigError
+from nst.runs import runner as module
 from nst.runs.job import Job
 from nst.runs.options import Resources, add_runner_options
 from nst.runs.ray_runner import runner_from
@@ -52,7 +54,27 @@ def test_a_run_has_the_steps_of_stylize(runner, job, photo, painting, backbone, 
 
 def test_a_picture_is_evaluated_as_it_is_without_a_runner(runner, job, photo, painting, backbone, graphs):
     picture = 0.5 * photo
-    assert runner.evaluate(picture, job()) == evaluate(picture, photo, [painting], CONFIG, backbone, graphs)
+    given = photo, [painting], CONFIG, backbone, load_judge(), graphs
+    found = runner.evaluate(picture, job())
+    assert {name: measure.value for name, measure in found.items()} == evaluate(picture, *given)
+    assert {name: (measure.photo, measure.painting) for name, measure in found.items()} == bounds(*given)
+
+
+def test_the_bounds_of_a_pair_are_computed_once_for_a_grid_of_settings(job, photo, monkeypatch):
+    computed = []
+    monkeypatch.setattr(module, "bounds", lambda *given: computed.append(given) or bounds(*given))
+    with closing(LocalRunner()) as runner:
+        for weight in (1, 10, 100):
+            runner.evaluate(0.5 * photo, job(replace(CONFIG, style_weight=weight)))
+        assert len(computed) == 1
+        runner.evaluate(0.5 * photo, job(replace(CONFIG, colors="luminance")))
+        assert len(computed) == 2
+        one = job()
+        runner.evaluate(0.5 * photo, replace(one, content=one.content[::-1]))
+        runner.evaluate(0.5 * photo, replace(one, styles=[one.content]))
+        assert len(computed) == 4
+        runner.evaluate(0.5 * photo, one)
+        assert len(computed) == 4
 
 
 def test_a_run_ends_where_it_is_stopped_or_left(runner, job):

@@ -49,7 +49,8 @@ def test_each_run_lands_with_its_picture_its_record_and_its_quality(made):
         assert record["config"] == json.loads(json.dumps(dataclasses.asdict(run.config)))
         assert record["images"]["content"]["name"] == run.content.path.name
         assert len(record["history"]) == 2
-        assert record["measures"].keys() == QUALITY.keys()
+        assert record["measures"].keys() == record["bounds"].keys() == QUALITY.keys()
+        assert record["bounds"]["held_out_content"][0] == 0 < record["measures"]["held_out_content"]
         assert "attempts" not in record
         with Image.open(folder.picture(run_id)) as picture:
             assert picture.size == (64, 48 if "chenonceau" in run.name else 43)
@@ -71,16 +72,16 @@ def test_a_study_makes_only_what_is_missing_or_has_other_settings(made, base, ma
 
 def test_the_targets_of_a_style_are_computed_once(dataset, base, make, folder, monkeypatch):
     computed = []
-    compute = Objective._grams
+    compute = Objective._style_statistics
     monkeypatch.setattr(
         Objective,
-        "_grams",
+        "_style_statistics",
         lambda self, style, guided: computed.append(style.shape) or compute(self, style, guided),
     )
     with closing(LocalRunner()) as runner:
         make(Plan(dataset, grid(base, {"content_weight": [1, 2, 3]})), folder, runner=runner)
-    # Once for the objective and once for the layers that are held out.
-    assert len(computed) == 2 * len(dataset.styles)
+    # Once each for the objective, for the layers that are held out, and for the judge.
+    assert len(computed) == 3 * len(dataset.styles)
 
 
 def test_runs_that_share_graphs_give_the_same_pictures(made, tmp_path, make):

@@ -3,7 +3,12 @@
 import csv
 import json
 import re
+import shutil
 
+import numpy as np
+import pytest
+
+from nst.engine.quality import QUALITY
 from nst.study.datasets import find_dataset
 from nst.study.plan import Plan, grid
 from nst.study.report import write_gallery, write_report
@@ -26,6 +31,8 @@ def test_the_table_has_a_row_for_each_run_and_says_what_failed(dataset, base, ma
             record = folder.record(row["id"])
             assert float(row["total"]) == record["history"][-1]["total"]
             assert float(row["edge_ssim"]) == record["measures"]["edge_ssim"]
+            bounds = float(row["edge_ssim_of_photo"]), float(row["edge_ssim_of_painting"])
+            assert [*bounds] == record["bounds"]["edge_ssim"]
     failures = embedded((folder.path / "index.html").read_text(), "about")["failures"]
     assert len(failures) == 4
     assert failures[0]["run"] == "berlin cathedral × hokusai great wave, β 10"
@@ -58,6 +65,40 @@ def test_the_page_holds_every_run_and_asks_for_nothing(dataset, base, make, fold
     assert "<title>Study: &lt;b&gt;views &amp; &#39;more&#39;</title>" in page
     own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", own.split("<body>")[1])
+
+
+def test_the_page_has_the_bounds_of_each_pair_and_their_medians(made, folder):
+    plan, made_folder, _ = made
+    shutil.copytree(made_folder.path, folder.path)
+    write_report(plan, folder)
+    page = (folder.path / "index.html").read_text()
+    runs, about = embedded(page, "runs"), embedded(page, "about")
+    assert [run["bounds"] for run in runs] == [0, 0, 1, 1, 2, 2, 3, 3]  # each pair with two weights
+    place = about["measures"]["color_distance"]
+    records = [folder.record(run["id"]) for run in runs]
+    for run, record in zip(runs, records, strict=True):
+        found = [about["bounds"][run["bounds"]][picture][place] for picture in (0, 1)]
+        assert found == pytest.approx(record["bounds"]["color_distance"], rel=1e-3)
+    medians = np.median([record["bounds"]["color_distance"] for record in records], axis=0)
+    assert [values[place] for values in about["medianBounds"]] == pytest.approx(medians, rel=1e-3)
+    assert about["bounded"] == ["the photo unchanged", "the painting itself"]
+
+
+def test_records_without_bounds_and_with_fewer_measures_are_shown(made, folder):
+    plan, made_folder, _ = made
+    shutil.copytree(made_folder.path, folder.path)
+    for path in folder.path.glob("runs/*/run.json"):
+        record = json.loads(path.read_text())
+        del record["bounds"], record["measures"]["judged_style"]
+        path.write_text(json.dumps(record))
+    write_report(plan, folder)
+    with (folder.path / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(plan)
+    assert all(row["judged_style"] == row["edge_ssim_of_photo"] == row["failed"] == "" for row in rows)
+    assert all(float(row["edge_ssim"]) < 1 for row in rows)
+    about = embedded((folder.path / "index.html").read_text(), "about")
+    assert about["medianBounds"] == [[None] * len(QUALITY)] * 2
 
 
 def test_a_study_of_one_weight_has_no_trade_off(dataset, base, folder):

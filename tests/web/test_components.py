@@ -1,9 +1,11 @@
-"""The page's texts and templates: what is escaped, and what they say."""
+"""The page's texts and templates: what is escaped, and what they say to visitors and to the host."""
 
 import pytest
 
 from nst.config import SETTINGS
+from nst.errors import ImageError, WeightsError
 from nst.web.components import describe, format_duration, render, status
+from nst.web.guarded_blocks import plain_error, sentence_for_visitors
 
 pytestmark = pytest.mark.quick
 
@@ -51,3 +53,16 @@ def test_a_duration_is_told_in_seconds_or_minutes(seconds, text):
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_setting_is_described_in_a_sentence(name):
     assert describe(name)[0].isupper() or not describe(name)[0].isalpha()
+
+
+def test_visitors_read_that_a_network_is_not_available_and_the_host_reads_why(caplog):
+    error = WeightsError("VGG-19's weights could not be downloaded (a.host answered 403)", "set NST_WEIGHTS")
+    sentence = "This network is not available here: please choose another network."
+    assert sentence_for_visitors(error) == plain_error(error).message == sentence
+    assert caplog.messages == [str(error)]
+
+
+def test_other_errors_that_visitors_can_act_on_are_told_as_they_are_and_not_logged(caplog):
+    error = ImageError("Photo: This file is not a readable image.")
+    assert sentence_for_visitors(error) == plain_error(error).message == str(error)
+    assert caplog.messages == []

@@ -12,7 +12,7 @@ from nst.config import TransferConfig
 from nst.engine.color import blend
 from nst.engine.images import from_uint8, read_metadata, to_uint8
 from nst.errors import ImageError
-from nst.runs.record import restored_config
+from nst.runs.record import restore, restore_from, restored_config
 from nst.serving.queue import Run, RunQueue
 from nst.web.finished_run import FORMATS, read_files, write_files
 
@@ -83,14 +83,15 @@ def test_a_run_is_restored_from_its_folder(finished):
 
 
 def test_a_run_that_an_earlier_version_kept_is_restored(run, finished, tmp_path):
-    """Its result was a moment like the others, without a record."""
+    """Its result was a moment like the others, without a record, and its network is gone."""
     old = tmp_path / "old"
     old.mkdir()
     for number, moment in enumerate(run.recorder.moments, start=1):
         Image.fromarray(moment.pixels).save(old / f"step-{number}.png")
     Image.fromarray(run.job.content).save(old / "photo.png")
     names = [f"step-{number}.png" for number in range(1, 5)]
-    record = {**finished.record, "config": {**finished.record["config"], "style_layers": ["block1_conv1"]}}
+    changed = {"style_layers": ["block1_conv1"], "backbone": "vgg16-hed"}
+    record = {**finished.record, "config": {**finished.record["config"], **changed}, "versions": {}}
     values = {"name": "a--b", "moments": names, "steps": [1, 2, 3, 4], "record": record, "panes": PANES}
     (old / "finished.json").write_text(json.dumps(values), encoding="utf-8")
     restored, panes = read_files(old)
@@ -99,7 +100,11 @@ def test_a_run_that_an_earlier_version_kept_is_restored(run, finished, tmp_path)
     assert saved.name == "a--b.png"
     assert saved.parent != old
     assert np.array_equal(pixels(saved), pixels(finished.moments[-1]))
-    assert restored_config(saved).style_layers == ("block1_conv1",)
+    settings, note = restore_from(saved)
+    assert (settings.style_layers, settings.backbone) == (("block1_conv1",), "vgg16")
+    assert (replace(settings, strength=0.5), note) == restore(restored.record)
+    assert "An earlier version made this picture with another network" in note
+    assert json.loads(read_metadata(saved))["config"]["backbone"] == "vgg16-hed"
 
 
 def test_a_run_whose_files_are_gone_says_so(finished, tmp_path):
