@@ -205,9 +205,9 @@ def test_the_examples_of_the_api_run_against_a_page(tmp_path):
     with serving() as (_, page):
         url = page.local_url
         call = example.replace("http://127.0.0.1:7860", url)
-        call = call.replace("style_weight=300,", f"style_weight=300, **{small},")
+        call = call.replace("style_weight=100,", f"style_weight=100, **{small},")
         run(
-            f"{call}\nassert record['config']['style_weight'] == 300 and open(picture, 'rb').read()", tmp_path
+            f"{call}\nassert record['config']['style_weight'] == 100 and open(picture, 'rb').read()", tmp_path
         )
 
         paths = [uploaded(url, path)["path"] for path in (PHOTO, PAINTING)]
@@ -221,4 +221,4 @@ def test_the_examples_of_the_api_run_against_a_page(tmp_path):
     assert last == "event: complete"
     picture, record = json.loads(data.removeprefix("data: "))
     assert picture["url"].startswith(url)
-    assert record["config"]["style_weight"] == 300
+    assert record["config"]["style_weight"] == 100
