@@ -96,9 +96,9 @@ class TransferConfig:
         1.0, 0, 10, "how closely the result keeps the content image (α)", axis="α {:g}"
     )
     style_weight: float = _number(
-        30.0, 0.1, 100_000, "how closely the result follows the style image (β)", axis="β {:g}"
+        10.0, 0.1, 100_000, "how closely the result follows the style image (β)", axis="β {:g}"
     )
-    tv_weight: float = _number(10.0, 0, 100, "how strongly noise is smoothed out (total variation)")
+    tv_weight: float = _number(30.0, 0, 100, "how strongly noise is smoothed out (total variation)")
     style_blend: tuple[float, ...] = field(
         default=(),
         metadata={
@@ -180,14 +180,14 @@ AXES: Mapping[str, str] = {  # the settings that a study may vary, and how it wr
 DEFAULT_PRESET = "painting"
 PRESETS: Mapping[str, TransferConfig] = {
     DEFAULT_PRESET: TransferConfig(),
-    "light-wash": TransferConfig(style_weight=3, colors="matched", strength=0.8),
+    "light-wash": TransferConfig(style_weight=1, colors="matched", strength=0.8),
     "own-colours": TransferConfig(colors="luminance"),
-    "detail-keeper": TransferConfig(style_weight=10, content_layers=("block2_conv2", "block3_conv2")),
+    "detail-keeper": TransferConfig(style_weight=3, content_layers=("block2_conv2", "block3_conv2")),
     "fine-strokes": TransferConfig(style_scale=0.5),
-    "poster": TransferConfig(style_layers=("block1_conv1", "block2_conv1"), tv_weight=40),
+    "poster": TransferConfig(style_layers=("block1_conv1", "block2_conv1"), tv_weight=100),
     "dissolved": TransferConfig(
         content_weight=0.05,
-        style_weight=300,
+        style_weight=100,
         style_scale=1.5,
         style_layers=("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1"),
         iterations=120,

@@ -15,10 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from nst.engine.images import Array
-from nst.engine.vgg import stride
+from nst.engine.vgg import block
 
 # A photo may have a layer's style already; without a limit, that layer would then count more than all others.
 _LEAST_DISTANCE = 0.01  # of the energy of A
+# How much a style layer counts, by its block. Strokes are in the middle ones. The first knows grain, which is
+# noise in a flat sky. The deepest know whole objects: with equal weights, a hand or a face of the painting
+# appears in the photo.
+_BLOCK_WEIGHTS = (1 / 4, 1, 1, 1 / 4, 1 / 16)
 _TINY = 1e-12  # a layer may be silent for a flat image
 
 
@@ -76,11 +80,8 @@ def style_scale(photo: Array, target: Array) -> Array:
 
 
 def style_shares(layers: Iterable[str]) -> dict[str, float]:
-    """Compute the shares of style layers in the style loss: each counts by its density, 1 / stride.
-
-    Deep layers know whole objects. With equal shares, a hand or a face of the painting appears in the photo.
-    """
-    weights = {layer: 1 / stride(layer) for layer in layers}
+    """Compute the shares of style layers in the style loss, which sum to 1."""
+    weights = {layer: _BLOCK_WEIGHTS[block(layer) - 1] for layer in layers}
     return {layer: weight / sum(weights.values()) for layer, weight in weights.items()}
 
 

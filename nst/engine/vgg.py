@@ -98,10 +98,14 @@ class Backbone:
         return self if resolve_precision(precision) == "float32" else to_bfloat16(self)
 
 
+def block(layer: str) -> int:
+    """Return the number of the block that a layer is in, from 1 to 5."""
+    return int(layer.removeprefix("block")[0])
+
+
 def stride(layer: str) -> int:
     """Return the number of pixels between two neighbouring positions of a layer."""
-    block = int(layer.removeprefix("block")[0])
-    return int(2 ** (block - 1))
+    return int(2 ** (block(layer) - 1))
 
 
 @functools.lru_cache(maxsize=len(BACKBONES) + 1)  # and the judge

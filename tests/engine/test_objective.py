@@ -83,13 +83,11 @@ def test_with_layer_names_each_loss_is_divided_by_its_bound(
             for name in CONTENT
         ]
     )
-    density = {name: 1 / 2 ** (int(name[5]) - 1) for name in STYLE}
     style = sum(
-        density[name]
-        / sum(density.values())
+        share
         * np.mean((gram(features[name]) - gram(painted[name])) ** 2)
         / np.mean((gram(wanted[name]) - gram(painted[name])) ** 2)
-        for name in STYLE
+        for name, share in style_shares(STYLE).items()
     )
     tv = np.mean(neighbour_differences(mixture) ** 2)
     expected = (content, style, tv, 2 * content + 30 * style + 7 * tv)

@@ -53,9 +53,11 @@ def test_the_style_scale_is_the_distance_of_the_photo_with_a_least_value():
     np.testing.assert_allclose(style_scale(photo, target), [2, 0.005])  # mean(A^2) = 1/2
 
 
-def test_style_layers_count_by_their_density():
-    shares = style_shares(("block1_conv1", "block1_conv2", "block3_conv1"))
-    assert shares == {"block1_conv1": 4 / 9, "block1_conv2": 4 / 9, "block3_conv1": 1 / 9}
+def test_style_layers_of_the_middle_blocks_count_most():
+    shares = style_shares([f"block{block}_conv1" for block in range(1, 6)])
+    assert sum(shares.values()) == pytest.approx(1)
+    relative = [share / shares["block2_conv1"] for share in shares.values()]
+    np.testing.assert_allclose(relative, [1 / 4, 1, 1, 1 / 4, 1 / 16])
     assert style_shares(["block5_conv1"]) == {"block5_conv1": 1}
 
 

@@ -122,8 +122,8 @@ def test_a_preset_gives_what_is_not_set(client):
 
 
 def test_a_setting_that_is_given_counts_even_where_it_is_the_default(client):
-    _, record = stylize(client, preset="light-wash", style_weight=30)
-    assert record["config"]["style_weight"] == DEFAULTS.style_weight == 30
+    _, record = stylize(client, preset="light-wash", style_weight=10)
+    assert record["config"]["style_weight"] == DEFAULTS.style_weight == 10
     assert record["config"]["colors"] == PRESETS["light-wash"].colors == "matched"
     _, record = stylize(client, preset="poster", style_layers=[*DEFAULTS.style_layers], tv_weight=None)
     assert record["config"]["style_layers"] == [*DEFAULTS.style_layers]
