@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -112,7 +113,7 @@ def settings() -> None:
         captioned(read(example("style", style), height), "the painting"),
     ]
     for name, config in SETTINGS.items():
-        *_, last = stylize(photo, painting, config)
+        *_, last = stylize(photo, painting, replace(config, backbone="vgg16"))
         picture = last.image
         picture = config.strength * picture + (1 - config.strength) * resize(photo, *picture.shape[1:3])
         image = Image.fromarray(to_uint8(picture))
@@ -168,9 +169,9 @@ def compare(dataset: str, sheet: Path, galleries: Sequence[str], height: int = 2
     for content in images.contents:
         for style in images.styles:
             name = f"{content.path.stem}--{style.path.stem}"
-            found = [next(iter(Path(folder).glob(f"{name}.*[gp]")), None) for folder in folders]
-            if all(found):
-                paths = [content.path, style.path, *(path for path in found if path)]
+            found = [next(Path(folder).glob(f"{name}.[jp][pn]g"), None) for folder in folders]
+            paths = [content.path, style.path, *(path for path in found if path)]
+            if len(paths) == 2 + len(folders):
                 table.append([read(path, height) for path in paths])
     captions = ("photo", "painting", *titles)
     table[-1] = [captioned(image, text) for image, text in zip(table[-1], captions, strict=True)]
