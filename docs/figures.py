@@ -41,8 +41,8 @@ README_PAIRS = (
 SETTINGS_PAIR = ("chenonceau", "munch-the-scream")
 SETTINGS = {
     **PRESETS,
-    "β = 1": TransferConfig(style_weight=1),
-    "β = 100": TransferConfig(style_weight=100),
+    "style_weight = 1": TransferConfig(style_weight=1),
+    "style_weight = 100": TransferConfig(style_weight=100),
     "style_scale = 2": TransferConfig(style_scale=2),
     "colors = matched": TransferConfig(colors="matched"),
     "with block5_conv1": TransferConfig(style_layers=PRESETS["dissolved"].style_layers),
