@@ -36,7 +36,7 @@ class GraphCache:
     """Keep what runs of one thread share: open sessions, and the statistics of the last style images."""
 
     MOST_SHAPES = 16  # image shapes in all sessions together, because each takes memory in them
-    MOST_STYLES = 32  # style images, 2.4 MB each with the default layers
+    MOST_STYLES = 32  # style images, 1.4 MB each with the default layers
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()  # of the images that the sessions have computed
