@@ -22,14 +22,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the package need not be installed
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
 
 from nst import TransferConfig, load_image, stylize
 from nst.config import PRESETS
 from nst.engine.images import resize, to_uint8
 from nst.study.datasets import find_dataset
 
+ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 GAP = 8  # pixels between cells
 CAPTION = 28  # pixels
