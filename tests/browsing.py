@@ -13,6 +13,13 @@ def button(page, name):
     return page.get_by_role("button", name=name, exact=True)
 
 
+def ready(page):
+    """Wait until the page has drawn the example's picture and chart, and the server has answered it."""
+    for drawn in ("#content img", "#style img", "#comparison img", "#chart .js-plotly-plot"):
+        expect(page.locator(drawn).first).to_be_visible()
+    expect(page.locator("#backbone")).to_contain_text("Read by")
+
+
 def set_number(page, label, value):
     """Type into the number box of a slider."""
     box = page.get_by_role("spinbutton", name=re.compile(label)).locator("visible=true").first
@@ -32,7 +39,7 @@ def save(page, path, form=None):
         page.get_by_role("option", name=form, exact=True).click()
         expect(button(page, "Preparing …").or_(button(page, "Save"))).to_be_visible()
         page.wait_for_timeout(300)
-    expect(button(page, "Save")).to_be_enabled(timeout=60_000)
+    expect(button(page, "Save")).to_be_enabled()
     with page.expect_download() as download:
         button(page, "Save").click()
     download.value.save_as(path)
@@ -43,7 +50,7 @@ def stylize(page, **settings):
     """Make a short run, to its end."""
     quick(page, **settings)
     button(page, "Stylize").click()
-    expect(page.locator(".status")).to_contain_text("Done", timeout=120_000)
+    expect(page.locator(".status")).to_contain_text("Done")
 
 
 def set_range(page, label, value):

@@ -4,11 +4,13 @@ import os
 import shutil
 
 import pytest
-from browsing import WIDE, button
-from playwright.sync_api import sync_playwright
+from browsing import WIDE, ready
+from playwright.sync_api import expect, sync_playwright
 from served import serving
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking"]
+
+expect.set_options(timeout=120_000)  # a busy machine is no fault of the page
 
 
 @pytest.fixture(scope="session")
@@ -44,12 +46,13 @@ def visit(chromium, server):
 
     def open_page(viewport=WIDE):
         context = chromium.new_context(viewport=viewport, accept_downloads=True)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: foreign.append(request.url) if is_foreign(request.url) else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(server)
-        button(page, "Stylize").wait_for()
+        ready(page)
         return page
 
     def is_foreign(url):

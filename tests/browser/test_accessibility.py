@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsing import PHONE, TABLET, WIDE, button, quick
+from browsing import PHONE, TABLET, WIDE, button, quick, ready
 from playwright.sync_api import TimeoutError, expect
 
 STILL = """() => document.getAnimations().every((one) => one.playState !== 'running'
@@ -32,20 +32,18 @@ def test_nothing_serious_idle_running_done_and_after_an_error(visit, viewport, s
     page = visit(viewport)
     page.emulate_media(color_scheme=scheme)
     page.reload()
-    button(page, "Stylize").wait_for()
-    empty = page.get_by_label("Empty value").filter(visible=True)  # a label that Gradio's <div> may not have
-    expect(empty).to_have_count(0)
+    ready(page)  # an empty pane has a label that Gradio's <div> may not have
     assert serious(page) == []
     quick(page, size=256, iterations=1000)
     button(page, "Stylize").click()
-    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    expect(page.locator("#picture img")).to_be_visible()
     assert serious(page) == []
     button(page, "Stop").click()
-    expect(page.locator(".status")).to_contain_text("Stopped", timeout=60_000)
+    expect(page.locator(".status")).to_contain_text("Stopped")
     assert serious(page) == []
     quick(page, size=64, iterations=2)
     button(page, "Stylize").click()
-    expect(page.locator(".status")).to_contain_text("Done", timeout=60_000)
+    expect(page.locator(".status")).to_contain_text("Done")
     assert serious(page) == []
     page.locator("#content").get_by_label("Remove Image").click()
     button(page, "Stylize").click()
@@ -99,11 +97,11 @@ def test_with_the_keyboard_alone_a_picture_is_chosen_painted_stopped_and_saved(v
     page.keyboard.press("Control+Home")
     button(page, "Stylize").focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    expect(page.locator("#picture img")).to_be_visible()
     button(page, "Stop").focus()
     page.keyboard.press("Enter")
-    expect(page.locator(".status").first).to_contain_text("Stopped", timeout=60_000)
-    expect(button(page, "Save")).to_be_enabled(timeout=60_000)
+    expect(page.locator(".status").first).to_contain_text("Stopped")
+    expect(button(page, "Save")).to_be_enabled()
     button(page, "Save").focus()
     with page.expect_download() as download:
         page.keyboard.press("Enter")
@@ -123,7 +121,7 @@ def test_changes_are_read_out_and_steps_are_not_counted_aloud(visit):
     )
     quick(page, size=160, iterations=60)
     button(page, "Stylize").click()
-    expect(page.locator(".status").first).to_contain_text("Done", timeout=60_000)
+    expect(page.locator(".status").first).to_contain_text("Done")
     page.wait_for_timeout(300)
     heard = page.evaluate("window.heard")
     assert heard[-1].startswith("Done: 60 steps")
@@ -136,7 +134,7 @@ def test_nothing_moves_where_less_motion_is_asked_for(visit):
     page.emulate_media(reduced_motion="reduce")
     quick(page, size=256, iterations=1000)
     button(page, "Stylize").click()
-    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    expect(page.locator("#picture img")).to_be_visible()
     still = "document.getAnimations().every((one) => one.playState !== 'running')"
     page.wait_for_function(still, timeout=5_000)  # what turns, pulses or slides for as long as it is painted
     button(page, "Stop").click()
@@ -150,7 +148,7 @@ def test_the_layout_does_not_shift_while_a_picture_is_painted(visit, viewport):
     assert page.evaluate(cut_off) == 0
     quick(page, size=160, iterations=60)
     button(page, "Stylize").click()
-    expect(page.locator("#picture img")).to_be_visible(timeout=60_000)
+    expect(page.locator("#picture img")).to_be_visible()
     page.wait_for_timeout(500)  # a phone scrolls to the picture
     page.evaluate(
         """() => {
@@ -159,7 +157,7 @@ def test_the_layout_does_not_shift_while_a_picture_is_painted(visit, viewport):
             new PerformanceObserver((list) => list.getEntries().forEach(add)).observe({type: 'layout-shift'});
         }"""
     )
-    expect(page.locator(".status").first).to_contain_text("Done", timeout=60_000)
+    expect(page.locator(".status").first).to_contain_text("Done")
     page.wait_for_timeout(500)
     assert page.evaluate("window.shift") < 0.1  # what counts as good for a whole page
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0

@@ -33,10 +33,10 @@ def cells(page, kind="button"):
 def test_the_sheet_fills_and_one_click_opens_a_run_in_the_first_tab(visit, tmp_path):
     page = visit()
     open_study(page)
-    expect(page.locator("#extent")).to_contain_text(re.compile(r"8 runs, about \d+ s\."), timeout=60_000)
+    expect(page.locator("#extent")).to_contain_text(re.compile(r"8 runs, about \d+ s\."))
     button(page, "Start").click()
     expect(page.locator("#sheet thead th")).to_have_count(8)
-    expect(page.locator(".status:visible")).to_contain_text("Done: 8 of 8 runs", timeout=120_000)
+    expect(page.locator(".status:visible")).to_contain_text("Done: 8 of 8 runs")
     expect(cells(page)).to_have_count(8)
     page.wait_for_function(
         "[...document.querySelectorAll('#sheet img')].every(image => image.naturalWidth > 0)"
@@ -52,8 +52,8 @@ def test_the_sheet_fills_and_one_click_opens_a_run_in_the_first_tab(visit, tmp_p
     assert sum(name.endswith("result.png") for name in names) == 8
 
     cells(page).nth(2).click()  # the first row's third: the second style with the first weight
-    expect(page.locator("#comparison img").nth(1)).to_be_visible(timeout=20_000)
-    expect(page.locator(".status:visible")).to_contain_text("From the study:", timeout=20_000)
+    expect(page.locator("#comparison img").nth(1)).to_be_visible()
+    expect(page.locator(".status:visible")).to_contain_text("From the study:")
     expect(page.locator(".status:visible")).to_contain_text("β 10.")
     expect(page.get_by_role("spinbutton", name="Style weight")).to_have_value("10")
     expect(page.get_by_role("spinbutton", name=re.compile("Size")).locator("visible=true")).to_have_value(
@@ -61,25 +61,25 @@ def test_the_sheet_fills_and_one_click_opens_a_run_in_the_first_tab(visit, tmp_p
     )
     page.wait_for_function("document.querySelector('#chart .js-plotly-plot')?.data[0].x.length === 4")
     button(page, "Stylize").click()
-    expect(page.locator(".status:visible")).to_contain_text("Done: 4 steps", timeout=60_000)
+    expect(page.locator(".status:visible")).to_contain_text("Done: 4 steps")
 
 
 def test_a_stopped_study_goes_on_where_it_was(visit):
     page = visit(PHONE)
     open_study(page, styles="1 10 100", size=96, iterations=60)
     button(page, "Start").click()
-    expect(cells(page)).not_to_have_count(0, timeout=120_000)
+    expect(cells(page)).not_to_have_count(0)
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
     stopped = re.compile(r"Stopped: (\d+) of 12 runs finished\. Press Start to continue\.")
-    expect(page.locator(".status:visible")).to_contain_text(stopped, timeout=60_000)
+    expect(page.locator(".status:visible")).to_contain_text(stopped)
     made = cells(page).count()
     assert 1 <= made < 12
     sources = cells(page, "img").evaluate_all("images => images.map(image => image.src)")
     open_study(page, styles="1 10 100", size=96, iterations=60)
     button(page, "Start").click()
-    expect(cells(page)).not_to_have_count(made, timeout=60_000)
+    expect(cells(page)).not_to_have_count(made)
     page.get_by_role("button", name="Stop", exact=True).locator("visible=true").click()
-    expect(page.locator(".status:visible")).to_contain_text("Stopped: ", timeout=60_000)
+    expect(page.locator(".status:visible")).to_contain_text("Stopped: ")
     assert {*sources} <= {*cells(page, "img").evaluate_all("images => images.map(image => image.src)")}
     width = "document.documentElement.scrollWidth"
     assert page.evaluate(width) <= PHONE["width"]
@@ -96,11 +96,9 @@ def test_a_visitors_own_images_make_a_study(visit, tmp_path):
     page.locator("#study-styles input[type=file]").set_input_files(
         EXAMPLES / "style" / "munch-the-scream.jpg"
     )
-    expect(page.locator("#extent")).to_contain_text("2 runs", timeout=30_000)
+    expect(page.locator("#extent")).to_contain_text("2 runs")
     button(page, "Start").click()
-    expect(page.locator(".status:visible")).to_contain_text(
-        "Done: 1 of 2 runs finished. 1 failed.", timeout=60_000
-    )
+    expect(page.locator(".status:visible")).to_contain_text("Done: 1 of 2 runs finished. 1 failed.")
     expect(cells(page, ".failed")).to_have_attribute("title", re.compile("not a readable image"))
 
 
@@ -121,8 +119,8 @@ def test_choosing_an_example_shows_its_premade_picture(visit):
     page = visit()
     page.get_by_role("tab", name=re.compile("Large dataset")).click()
     page.locator(".pairs:visible button.thumbnail-item").nth(9).click()
-    said = re.compile("already painted like .*Press Stylize to see it happen")
-    expect(page.locator(".status:visible")).to_contain_text(said)
+    said = "already painted like The Scream. Press Stylize to see it happen"
+    expect(page.locator(".status:visible")).to_contain_text(f"Sunset over mountains, {said}")
     expect(page.locator("#comparison img").nth(1)).to_have_attribute(
         "src", re.compile("mountain-sunset--munch")
     )
