@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.optimize
 import tensorflow as tf
 
 from nst.config import TransferConfig
@@ -20,12 +21,6 @@ from nst.engine.pyramid import coarse_to_fine
 from nst.engine.quality import HELD_OUT_CONTENT, HELD_OUT_STYLE
 from nst.engine.stylize import stylize
 from nst.engine.vgg import Backbone
-from nst.errors import UserError
-
-try:
-    import scipy.optimize
-except ImportError as error:  # an extra, because nothing else needs it
-    raise UserError('SciPy is not installed: please run pip install "scipy<2".') from error
 
 EVALUATIONS = 200  # of references 1, 2 and 4
 CONTENT_TOLERANCE = 1.03

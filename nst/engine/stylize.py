@@ -18,6 +18,7 @@ from nst.engine.objective import Losses, Objective, Targets, build_objective
 from nst.engine.optimizers import OPTIMIZERS, NonFiniteError, Vector
 from nst.engine.parameterization import Parameterization
 from nst.engine.pyramid import Level, coarse_to_fine, run_cost
+from nst.engine.spectrum import Spectrum
 from nst.engine.vgg import Backbone
 from nst.engine.weights import load_backbone
 from nst.errors import TransferError
@@ -127,21 +128,24 @@ def _run(
     # 3. Build the objective, which serves all levels.
     with suppress(_StoppedError), closing(build_objective(config, backbone, graphs, check)) as objective:
         for number, level in enumerate(schedule, start=1):
-            # 4. Compute the targets of the level, and its start in the parameters that the optimiser moves.
+            # 4. Compute the targets of the level, and its start in the coordinates that the optimiser moves.
             inputs = levels.pop(0)
             parameterization = inputs.parameterization(config)
             targets = objective.targets(inputs.content, *inputs.regions)
-            evaluate = partial(_evaluate, objective, targets, parameterization, check)
             first = parameterization.parameters(_start(picture, inputs.init_image, config))
-            descent = _descend(evaluate, first, level.steps, config)
+            spectrum = Spectrum(*first.shape[1:3])
+            evaluate = partial(_evaluate, objective, targets, parameterization, spectrum, check)
+            descent = _descend(evaluate, spectrum.coordinates(first), level.steps, config)
             del inputs, targets, evaluate, picture, first
 
             # 5. Descend, and show the picture after every step.
             first_step = step
             try:
-                for losses, parameters in descent:
+                for losses, coordinates in descent:
                     step += 1
-                    picture = parameterization.picture(parameterization.image(parameters))
+                    picture = parameterization.picture(
+                        parameterization.image(spectrum.parameters(coordinates))
+                    )
                     progress = Progress(
                         schedule=schedule,
                         level=number,
@@ -160,7 +164,7 @@ def _run(
                 )
                 raise TransferError(sentence, progress) from error
             step = first_step + level.steps  # even where the loss could not be lowered any further
-            del descent, parameters, parameterization
+            del descent, coordinates, spectrum, parameterization
 
 
 def _prepare(
@@ -209,19 +213,22 @@ def _evaluate(
     objective: Objective,
     targets: Targets,
     parameterization: Parameterization,
+    spectrum: Spectrum,
     check: Callable[[], None],
-    parameters: Array,
+    coordinates: Array,
 ) -> _Evaluation:
-    """Compute the loss, and its gradient with respect to the parameters."""
+    """Compute the loss, and its gradient with respect to the coordinates."""
     check()
+    parameters = spectrum.parameters(coordinates)
     losses, gradient = objective(parameterization.image(parameters), targets)
-    return _Evaluation(losses.total, parameterization.pull_back(parameters, gradient).ravel(), losses)
+    pulled_back = spectrum.pull_back(parameterization.pull_back(parameters, gradient))
+    return _Evaluation(losses.total, pulled_back.ravel(), losses)
 
 
 def _descend(
     evaluate: Callable[[Array], _Evaluation], start: Array, steps: int, config: TransferConfig
 ) -> Iterator[tuple[Losses, Array]]:
-    """Yield the losses and the parameters, shaped as the start, after each step that the optimiser accepts.
+    """Yield the losses and the coordinates, shaped as the start, after each step that the optimiser accepts.
 
     There are fewer steps where the loss cannot be lowered any further. After a non-finite loss the optimiser
     begins again at the last good point, with smaller steps; after a second one NonFiniteError is raised.
