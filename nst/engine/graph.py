@@ -35,16 +35,17 @@ class StyleStatistics(NamedTuple):
 class GraphCache:
     """Keep what runs of one thread share: open sessions, and the statistics of the last style images."""
 
+    MOST_SESSIONS = 4  # each has threads, and memory that grows with its layers
     MOST_SHAPES = 16  # image shapes in all sessions together, because each takes memory in them
     MOST_STYLES = 32  # style images, 1.4 MB each with the default layers
 
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()  # of the images that the sessions have computed
-        self._sessions: dict[Any, GraphSession] = {}
+        self._sessions: OrderedDict[Any, GraphSession] = OrderedDict()
         self._styles: OrderedDict[Any, StyleStatistics] = OrderedDict()
 
     def session(self, *arguments: Any, whole: bool) -> "GraphSession":
-        """Open a session for a graph, or return the open one.
+        """Open a session for a graph, or return the open one; the one used longest ago may be closed for it.
 
         Args:
             arguments: those of `trace_objective` before `whole`.
@@ -55,7 +56,10 @@ class GraphCache:
         if key not in self._sessions:
             if not whole:
                 self.close()
+            while len(self._sessions) >= self.MOST_SESSIONS:
+                self._sessions.popitem(last=False)[1].close()
             self._sessions[key] = GraphSession(trace_objective(*key))
+        self._sessions.move_to_end(key)
         return self._sessions[key]
 
     def statistics(

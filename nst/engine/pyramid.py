@@ -22,17 +22,21 @@ _LARGE_SIZE = 1024  # pixels
 def coarse_to_fine(size: int, iterations: int, start_size: int = 0) -> tuple[Level, ...]:
     """Plan sizes that double up to the final one: the coarse ones are cheap, and lay the picture out.
 
-    Each level gets 10 steps, and the largest of up to 1024 pixels gets the rest. Where there are few steps,
-    all levels get equal shares.
+    A picture of more than 1024 pixels has a level of 1024 on its way, and only its last level may be less
+    than twice as large as the one before. Each level gets 10 steps, and the largest of up to 1024 pixels gets
+    the rest. Where there are few steps, all levels get equal shares.
 
     Args:
         size: long side of the result in pixels.
         iterations: steps over all levels.
         start_size: long side of the picture that the run continues from; smaller levels are left out.
     """
-    sizes = [size]
-    while sizes[0] >= 256 and round(sizes[0] / 2) >= start_size and len(sizes) < iterations:
+    sizes = [min(size, _LARGE_SIZE)]
+    while sizes[0] >= 256:
         sizes.insert(0, round(sizes[0] / 2))
+    while sizes[-1] < size:
+        sizes.append(min(2 * sizes[-1], size))
+    sizes = [level for level in sizes if level >= start_size or level == size][-iterations:]
     few = min(_COARSE_STEPS, iterations // len(sizes))
     main = max((size for size in sizes if size <= _LARGE_SIZE), default=sizes[0])
     rest = iterations - few * (len(sizes) - 1)

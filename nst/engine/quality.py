@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from PIL import Image, ImageCms
-from threadpoolctl import ThreadpoolController
 
 from nst.config import SETTINGS, TransferConfig
+from nst.engine.blas import one_blas_thread
 from nst.engine.color import luminance, to_grey
 from nst.engine.graph import GraphCache
 from nst.engine.images import Array, fitted_size, from_uint8, resize, to_uint8
@@ -54,7 +54,6 @@ _WITHOUT_EFFECT = (
     "init",
     "seed",
 )
-_BLAS = ThreadpoolController().select(user_api="blas")  # its idle threads spin (see optimizers/lbfgs.py)
 _DIRECTIONS = 64
 _COLORS = 16_384  # of each picture, at most
 
@@ -149,7 +148,7 @@ def _evaluate_each(
     judged = judged_losses(pictures, inputs, config, backbone, judge, graphs)
     found = []
     for picture, of_painter, of_judge in zip(pictures, held_out, judged, strict=True):
-        with _BLAS.limit(limits=1):
+        with one_blas_thread:
             values = {
                 "held_out_content": of_painter[0],
                 "held_out_style": of_painter[1],

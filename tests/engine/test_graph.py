@@ -1,5 +1,8 @@
 """Graphs: traced once for every picture, and shared by runs without growing for ever."""
 
+from itertools import combinations
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -111,6 +114,30 @@ def test_sessions_are_closed_before_one_for_tiles_is_opened(thin_backbone, photo
     build(thin_backbone, shared)(photo, targets)
     first, last = shared.sessions[0], shared.sessions[-1]
     assert len({*map(id, (first, in_tiles, last))}) == 3
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_the_session_used_longest_ago_is_closed_with_its_threads(thin_backbone, photo, shared):
+    def ask(*style_layers: str) -> int:
+        """Return how many sessions have been opened so far."""
+        build(thin_backbone, shared, style_layers=style_layers).targets(photo, Region([photo]))
+        return len({*map(id, shared.sessions)})
+
+    layers = thin_backbone.layers[:4]
+    first, *others = [some for number in (1, 2, 3, 4) for some in combinations(layers, number)]
+    ask(*first)
+    for some in others[: shared.MOST_SESSIONS - 1]:
+        ask(*some)
+    most = threads()
+    for some in others[shared.MOST_SESSIONS - 1 :]:
+        ask(*some)
+        assert threads() <= most
+    opened = ask(*others[-2])
+    assert opened == 1 + len(others)
+    assert ask(*first) == opened + 1
 
 
 def test_only_the_statistics_of_the_last_style_images_are_kept(shared):

@@ -1,7 +1,9 @@
 """Problems with known minima, walls of non-finite losses, and parity with the literature and Keras."""
 
+import threading
 import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import scipy.optimize
 import tensorflow as tf
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from nst.engine.blas import one_blas_thread
 from nst.engine.optimizers import LBFGS, Adam, NonFiniteError, Vector
 
 pytestmark = pytest.mark.quick
@@ -338,30 +341,62 @@ def test_curvature_of_nothing_but_rounding_gives_a_direction():
     assert used > 50
 
 
-def test_numpys_products_take_one_thread_during_a_step():
+@pytest.fixture
+def two_blas_threads():
+    """Give NumPy's products two threads, whatever the machine has."""
+    [before] = blas_threads()
+    with ThreadPoolExecutor() as pool:  # threadpoolctl lets nobody else change a limit while its thread lives
+        pool.submit(threadpool_limits, 2, user_api="blas").result()
+    yield
+    with ThreadPoolExecutor() as pool:
+        pool.submit(threadpool_limits, before, user_api="blas").result()
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"]}
+
+
+def test_numpys_products_take_one_thread_during_a_step(two_blas_threads):
     function, _ = bowl(100)
-
-    def threads() -> set[int]:
-        return {library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"]}
-
     seen: list[set[int]] = []
 
     def evaluate(point):
-        seen.append(threads())
+        seen.append(blas_threads())
         if len(seen) == 20:
             raise _SpentError
         return function(point)
 
     def descend(optimizer):
         while optimizer.step():
-            assert threads() == {2}
+            assert blas_threads() == {2}
 
-    with threadpool_limits(2, user_api="blas"):
-        optimizer = LBFGS(evaluate, zeros(30))
-        with pytest.raises(_SpentError):
-            descend(optimizer)
-        assert threads() == {2}
+    optimizer = LBFGS(evaluate, zeros(30))
+    with pytest.raises(_SpentError):
+        descend(optimizer)
+    assert blas_threads() == {2}
     assert seen[1:] == [{1}] * 19
+
+
+def test_two_runs_at_once_leave_the_threads_of_numpys_products_as_they_were(two_blas_threads):
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first():
+        with one_blas_thread:
+            first_in.set()
+            second_in.wait()
+        first_out.set()
+
+    def second():
+        first_in.wait()
+        with one_blas_thread:
+            second_in.set()
+            first_out.wait()
+            assert blas_threads() == {1}
+
+    with ThreadPoolExecutor() as pool:
+        for run in [pool.submit(first), pool.submit(second)]:
+            run.result()
+    assert blas_threads() == {2}
 
 
 def test_lbfgs_forgets_curvature_that_no_direction_can_be_computed_from():

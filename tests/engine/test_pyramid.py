@@ -26,7 +26,10 @@ def test_the_schedule_divides_all_steps(size):
         assert schedule[0].size < 256 or len(schedule) == iterations
         for coarse, fine in pairwise(schedule):
             assert coarse.size >= 128
-            assert abs(fine.size - 2 * coarse.size) <= 1
+            if fine is schedule[-1] and size > 1024:
+                assert coarse.size < fine.size <= 2 * coarse.size
+            else:
+                assert abs(fine.size - 2 * coarse.size) <= 1
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -37,6 +40,15 @@ def test_all_levels_have_10_steps_or_equal_shares_and_the_largest_of_up_to_1024_
         others = {level.steps for level in schedule if level is not main}
         assert others <= {min(10, iterations // len(schedule))}
         assert all(level.steps <= main.steps for level in schedule)
+
+
+def test_no_size_has_fewer_steps_at_its_largest_level_of_up_to_1024_pixels_than_a_larger_one():
+    def spent(size):
+        return max((level.size, level.steps) for level in coarse_to_fine(size, 80) if level.size <= 1024)
+
+    for size in range(1025, 4097, 7):
+        assert spent(size)[0] == 1024
+        assert spent(size) >= spent(4096)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -55,6 +67,8 @@ def test_the_schedule_of_some_runs():
     assert coarse_to_fine(512, 80) == ((128, 10), (256, 10), (512, 60))
     assert coarse_to_fine(512, 80, 512) == ((512, 80),)
     assert coarse_to_fine(1024, 20) == ((128, 5), (256, 5), (512, 5), (1024, 5))
+    assert coarse_to_fine(1025, 80) == ((128, 10), (256, 10), (512, 10), (1024, 40), (1025, 10))
+    assert coarse_to_fine(1536, 80) == ((128, 10), (256, 10), (512, 10), (1024, 40), (1536, 10))
     assert coarse_to_fine(4096, 80) == ((128, 10), (256, 10), (512, 10), (1024, 30), (2048, 10), (4096, 10))
     assert coarse_to_fine(4096, 50, 2048) == ((2048, 40), (4096, 10))
 

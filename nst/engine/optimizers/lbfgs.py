@@ -3,12 +3,9 @@
 from collections.abc import Callable
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
+from nst.engine.blas import one_blas_thread
 from nst.engine.optimizers.base import E, NonFiniteError, Optimizer, Vector, dot, is_finite
-
-# The threads of NumPy's BLAS spin for a while after each product, on cores that the evaluation needs.
-_BLAS = ThreadpoolController().select(user_api="blas")
 
 
 class LBFGS(Optimizer[E]):
@@ -46,7 +43,7 @@ class LBFGS(Optimizer[E]):
         self._written = 0
         self._lowest, self._idle = self.evaluation.loss, 0  # steps without a lower loss
 
-    @_BLAS.wrap(limits=1)  # type: ignore[untyped-decorator]
+    @one_blas_thread
     def step(self) -> bool:
         """Make one accepted update: see `Optimizer.step`."""
         if self._idle == self.PATIENCE:
