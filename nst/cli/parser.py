@@ -48,7 +48,7 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", metavar="OUT.png", type=Path, required=True, help=output)
     for flag, metavar, text in (
-        ("--mask", "FILE", "an image of any size: what is white in it is painted"),
+        ("--mask", "FILE", "an image of the photo's shape, of any size: what is white in it is painted"),
         ("--start", "PICTURE", "a picture to continue from, starting at its size"),
         ("--animation", "FILE", f"the animation of the run to write: {', '.join(ANIMATION_ENDINGS)}"),
         ("--report", "RUN.json", "the record to write: config, versions, and the losses of each step"),

@@ -15,7 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 import tifffile
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    ImageChops,
+    ImageCms,
+    ImageOps,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from nst.errors import ImageError
 from nst.formats import READ_FORMATS, SAVED_ENDINGS
@@ -79,11 +88,35 @@ def decode_image(
     if isinstance(source, str | Path):
         with open_image(source) as file:
             return decode_image(file, long_side=long_side, enlarge=enlarge)
-    picture = _to_srgb(_to_upright(_decode(source)))
-    if long_side is not None and (enlarge or max(picture.size) > long_side):
-        height, width = fitted_size(picture.height, picture.width, long_side)
-        picture = picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.asarray(picture)
+    colors, alpha = _to_srgb(_to_upright(_decode(source)))
+    if alpha is not None:
+        colors = Image.composite(colors, Image.new("RGB", colors.size, "white"), alpha)
+    return np.asarray(_fitted(colors, long_side, enlarge))
+
+
+def decode_mask(source: BinaryIO, *, long_side: int | None = None, enlarge: bool = True) -> Pixels:
+    """Read the file of a mask as `decode_image` reads an image, but for one that is transparent in places.
+
+    What is transparent counts as black. What is opaque counts as white, unless it is a mask itself: mostly
+    black and white, with some of both.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ImageError: as `load_image`.
+    """
+    colors, alpha = _to_srgb(_to_upright(_decode(source)))
+    colors = _fitted(colors, long_side, enlarge)
+    if alpha is not None:
+        alpha = _fitted(alpha, long_side, enlarge)
+        visible = np.asarray(colors)[np.asarray(alpha) > 127]
+        black = np.count_nonzero(np.all(visible < 64, axis=1))
+        white = np.count_nonzero(np.all(visible > 191, axis=1))
+        is_mask = min(black, white) > 0.01 * len(visible) and black + white > 0.9 * len(visible)
+        grey = ImageOps.grayscale(colors) if is_mask else Image.new("L", colors.size, "white")
+        colors = ImageChops.multiply(grey, alpha).convert("RGB")
+    return np.asarray(colors)
 
 
 def thumbnail(path: Path | str, long_side: int) -> Pixels:
@@ -154,7 +187,8 @@ def _to_upright(picture: Image.Image) -> Image.Image:
     return picture.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else picture
 
 
-def _to_srgb(picture: Image.Image) -> Image.Image:
+def _to_srgb(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Convert a picture to RGB, and its transparency, if it has any, to a channel of its own."""
     profile = picture.info.get("icc_profile")
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits instead of scaling it
         grey = np.clip(np.asarray(picture), 0, 65535).astype(np.int32)
@@ -165,10 +199,15 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
         picture = picture.convert("L" if picture.mode in ("L", "LA") else "RGB")
     if profile and _undated(profile) != _undated(SRGB_PROFILE):  # the conversion would change nothing
         picture = _apply_profile(picture, profile)
-    picture = picture.convert("RGB")
-    if alpha is not None:
-        picture = Image.composite(picture, Image.new("RGB", picture.size, "white"), alpha)
-    return picture
+    return picture.convert("RGB"), alpha
+
+
+def _fitted(picture: Image.Image, long_side: int | None, enlarge: bool) -> Image.Image:
+    """Resize a picture as `load_image` does."""
+    if long_side is None or not (enlarge or max(picture.size) > long_side):
+        return picture
+    height, width = fitted_size(picture.height, picture.width, long_side)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _undated(profile: bytes) -> bytes:

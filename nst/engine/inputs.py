@@ -69,12 +69,34 @@ def check_start(start: tuple[int, int], content: tuple[int, int]) -> None:
     Raises:
         ConfigError: it has another one.
     """
-    height, width = start
-    fitted = fitted_size(*content, max(height, width))
-    if max(abs(height - fitted[0]), abs(width - fitted[1])) > 1:
+    if _difference(start, content) > 1:
         raise ConfigError(
             "The picture to go on from has another shape than the photo: please use the photo it shows."
         )
+
+
+def check_mask(mask: tuple[int, int], content: tuple[int, int]) -> None:
+    """Check that a mask has the aspect of the content image, to a hundredth of its longer side.
+
+    Args:
+        mask: its height and width in pixels.
+        content: height and width of the content image.
+
+    Raises:
+        ConfigError: it has another one.
+    """
+    if _difference(mask, content) > max(1, 0.01 * max(mask)):  # a small mask is rounded to whole pixels
+        raise ConfigError(
+            "The mask has another shape than the photo, or is turned another way: please use one that fits "
+            "the photo as you see it."
+        )
+
+
+def _difference(shape: tuple[int, int], content: tuple[int, int]) -> int:
+    """Compute by how many pixels a shape differs from that of the content image at its size."""
+    height, width = shape
+    fitted = fitted_size(*content, max(height, width))
+    return max(abs(height - fitted[0]), abs(width - fitted[1]))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ import tensorflow as tf
 from nst.config import TransferConfig
 from nst.engine.graph import GraphCache
 from nst.engine.images import Array, resize
-from nst.engine.inputs import LevelInputs, check_layers, check_start, check_styles, prepare_inputs
+from nst.engine.inputs import (
+    LevelInputs,
+    check_layers,
+    check_mask,
+    check_start,
+    check_styles,
+    prepare_inputs,
+)
 from nst.engine.objective import Losses, Objective, Targets, build_objective
 from nst.engine.optimizers import OPTIMIZERS, NonFiniteError, Vector
 from nst.engine.parameterization import Parameterization
@@ -77,7 +84,8 @@ def stylize(
         style: the style image, (1, H, W, 3) in [0, 1], or up to four of them.
         config: all settings.
         backbone: the network; None: the one that the config names.
-        mask: (1, h, w, 1) in [0, 1], whose white is painted; the config's `mask_mode` says what black is for.
+        mask: (1, h, w, 1) in [0, 1], of the content's aspect, whose white is painted; the config's
+            `mask_mode` says what black is for.
         start: a picture (1, h, w, 3) to continue from.
         stop: asked before each evaluation, and before each tile of a large picture; True ends the run.
         graphs: what runs that follow each other in one thread may share, which saves setting up.
@@ -98,6 +106,8 @@ def stylize(
                 f"An image must be float32 (1, H, W, {channels}), not {image.dtype.name} {image.shape}."
             )
     check_styles(len(styles), config, mask)
+    if mask is not None:
+        check_mask(mask.shape[1:3], content.shape[1:3])
     if start is not None:
         check_start(start.shape[1:3], content.shape[1:3])
     backbone = backbone or load_backbone(config.backbone)

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from nst.config import TransferConfig
 from nst.engine.color import luminance
-from nst.engine.images import Pixels, decode_image, from_uint8, open_image
-from nst.engine.inputs import check_start, check_styles
+from nst.engine.images import Pixels, decode_image, decode_mask, from_uint8, open_image
+from nst.engine.inputs import check_mask, check_start, check_styles
 from nst.errors import ImageError
 from nst.runs.record import describe_file
 
@@ -84,6 +84,13 @@ def read_image(path: Path, long_side: int | None = None, enlarge: bool = True) -
         return InputImage(pixels, describe_file(file))
 
 
+def read_mask(path: Path, long_side: int | None = None, enlarge: bool = True) -> InputImage:
+    """Read the file of a mask, as `read_image` reads an image; see `decode_mask` for transparent ones."""
+    with open_image(path) as file:
+        pixels = decode_mask(file, long_side=long_side, enlarge=enlarge)
+        return InputImage(pixels, describe_file(file))
+
+
 def read_inputs(
     config: TransferConfig,
     content: Path,
@@ -103,16 +110,18 @@ def read_inputs(
         mask: file of the mask, or None.
         start: a picture to continue from, or its file, which is reduced to the result if larger; or None.
         label: names a file in an error, from its role ("photo", "painting", "mask" or "start") and its path.
-        read: reads one file, as `read_image` does.
+        read: reads the file of an image, as `read_image` does.
 
     Raises:
         ImageError: "LABEL: why that file cannot be used".
         ConfigError: the images and the config do not go together.
     """
 
-    def read_as(role: str, path: Path, long_side: int, enlarge: bool = True) -> InputImage:
+    def read_as(
+        role: str, path: Path, long_side: int, enlarge: bool = True, by: Callable[..., InputImage] = read
+    ) -> InputImage:
         try:
-            return read(path, long_side, enlarge)
+            return by(path, long_side, enlarge)
         except ImageError as error:
             raise ImageError(f"{label(role, path)}: {error}") from error
 
@@ -120,7 +129,7 @@ def read_inputs(
     style_size = round(config.size * config.style_scale)
     paintings = [read_as("painting", style, style_size) for style in styles]
     images: dict[str, Any] = {"content": photo.entry, "styles": [painting.entry for painting in paintings]}
-    masking = read_as("mask", mask, config.size) if mask is not None else None
+    masking = read_as("mask", mask, config.size, by=read_mask) if mask is not None else None
     if masking is not None:
         images["mask"] = masking.entry
     if isinstance(start, Path):
@@ -136,6 +145,8 @@ def read_inputs(
         images,
     )
     check_styles(len(styles), config, job.opacity())
+    if job.mask is not None:
+        check_mask(job.mask.shape[:2], job.content.shape[:2])
     if job.start is not None:
         check_start(job.start.shape[:2], job.content.shape[:2])
     return job

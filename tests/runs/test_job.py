@@ -3,13 +3,14 @@
 import hashlib
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from comparison import EXAMPLES
-from PIL import Image
+from PIL import ExifTags, Image
 from sentences import one_sentence
 
 from nst.config import TransferConfig
@@ -202,6 +203,63 @@ def test_a_mask_is_the_luminance_of_its_file(halves, tmp_path):
     np.testing.assert_allclose(opacity[0, :, 34:], 0, atol=1e-6)
     red = draw(tmp_path / "red.png", (255, 0, 0))
     np.testing.assert_allclose(read_inputs(CONFIG, PHOTO, [WAVE], mask=red).opacity(), 0.299, atol=1e-6)
+
+
+@pytest.fixture
+def cut_out(tmp_path) -> Callable[..., Path]:
+    """Make a PNG file of 64 × 48 pixels: a picture at the left, and nothing but transparency at the right."""
+
+    def make(picture: Image.Image, transparent: str = "black") -> Path:
+        layer = Image.new("RGBA", (64, 48), transparent)
+        layer.paste(picture.resize((32, 48)).convert("RGBA"))
+        alpha = Image.new("L", (64, 48), 0)
+        alpha.paste(255, (0, 0, 32, 48))
+        layer.putalpha(alpha)
+        layer.save(tmp_path / "cut-out.png")
+        return tmp_path / "cut-out.png"
+
+    return make
+
+
+@pytest.mark.parametrize("color", ["white", "black", "red"])
+@pytest.mark.parametrize("transparent", ["white", "black"])
+def test_strokes_on_a_transparent_layer_are_the_mask_whatever_their_colour(cut_out, color, transparent):
+    mask = cut_out(Image.new("RGB", (8, 8), color), transparent)
+    opacity = read_inputs(CONFIG, PHOTO, [WAVE], mask=mask).opacity()[0, ..., 0]
+    np.testing.assert_allclose(opacity[:, :32], 1, atol=1e-6)
+    np.testing.assert_allclose(opacity[:, 32:], 0, atol=1e-6)
+
+
+def test_a_cut_out_is_a_mask_of_its_outline(cut_out):
+    opacity = read_inputs(CONFIG, PHOTO, [WAVE], mask=cut_out(Image.open(WAVE))).opacity()[0, ..., 0]
+    np.testing.assert_allclose(opacity[:, :32], 1, atol=1e-6)
+    np.testing.assert_allclose(opacity[:, 32:], 0, atol=1e-6)
+
+
+def test_what_is_transparent_in_a_mask_of_black_and_white_is_black(cut_out):
+    halves = Image.new("L", (2, 4), "white")
+    halves.paste("black", (0, 2, 2, 4))
+    opacity = read_inputs(CONFIG, PHOTO, [WAVE], mask=cut_out(halves, "white")).opacity()[0, ..., 0]
+    np.testing.assert_allclose(opacity[:16, :32], 1, atol=0.01)
+    np.testing.assert_allclose(opacity[32:], 0, atol=0.01)
+    np.testing.assert_allclose(opacity[:, 32:], 0, atol=1e-6)
+
+
+def test_a_mask_of_another_shape_or_turn_is_refused(tmp_path):
+    for mask in (
+        draw(tmp_path / "mask.png", 255, size=(64, 64)),
+        draw(tmp_path / "turned.png", 255, (48, 64)),
+    ):
+        with pytest.raises(ConfigError, match="The mask has another shape than the photo") as caught:
+            read_inputs(CONFIG, PHOTO, [WAVE], mask=mask)
+        one_sentence(caught.value)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(PHOTO).resize((48, 64)).save(tmp_path / "turned.jpg", exif=exif)  # upright, it is 64 × 48
+    with pytest.raises(ConfigError, match="is turned another way"):
+        read_inputs(CONFIG, tmp_path / "turned.jpg", [WAVE], mask=draw(tmp_path / "mask.png", 255, (48, 64)))
+    for size in (640, 480), (1000, 749), (43, 32):  # rounded to whole pixels
+        read_inputs(CONFIG, PHOTO, [WAVE], mask=draw(tmp_path / "near.png", 255, size))
 
 
 def test_a_job_without_mask_and_start_has_none():
