@@ -7,6 +7,7 @@ waits, it is an array of 8-bit pixels (H, W, 3), as it was decoded.
 import io
 import struct
 import warnings
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -22,10 +23,10 @@ from PIL import (
     ImageCms,
     ImageOps,
     PngImagePlugin,
-    TiffImagePlugin,
     UnidentifiedImageError,
 )
 
+from nst.engine.tiff import decode_deep, is_tiff
 from nst.errors import ImageError
 from nst.formats import READ_FORMATS, SAVED_ENDINGS
 
@@ -33,6 +34,7 @@ Array = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 50_000_000
+_MOST_BYTES = 8  # a pixel: four channels of 16 bits
 MIN_SIDE = 32  # pixels
 MAX_ASPECT = 8
 METADATA_KEYWORD = "neural-style-transfer"  # the key of a PNG's metadata, and the "software" of a TIFF
@@ -144,10 +146,13 @@ def open_image(path: Path | str) -> BufferedReader:
 
 
 def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
+    check = partial(_check_header, any_shape=any_shape)
     try:
-        picture = Image.open(file, formats=READ_FORMATS)
-        _check_header(picture, any_shape)
-        picture.load()
+        picture = decode_deep(file, check) if is_tiff(file) else None
+        if picture is None:
+            picture = Image.open(file, formats=READ_FORMATS)
+            check(*picture.size)
+            picture.load()
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -164,9 +169,10 @@ def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
     return picture
 
 
-def _check_header(picture: Image.Image, any_shape: bool) -> None:
-    short_side, long_side = sorted(picture.size)
-    if short_side * long_side > MAX_PIXELS:
+def _check_header(width: int, height: int, size: int = 0, *, any_shape: bool) -> None:
+    """Check the sides of a picture, and the bytes of its pixels where they may be many."""
+    short_side, long_side = sorted((width, height))
+    if short_side * long_side > MAX_PIXELS or size > MAX_PIXELS * _MOST_BYTES:
         raise ImageError(_TOO_LARGE)
     if any_shape:
         return
@@ -174,8 +180,6 @@ def _check_header(picture: Image.Image, any_shape: bool) -> None:
         raise ImageError(f"The image is too small: please use one of at least {MIN_SIDE} pixels a side.")
     if long_side > MAX_ASPECT * short_side:
         raise ImageError(f"The image is too long and narrow: please crop it to {MAX_ASPECT}:1 or less.")
-    if picture.mode == "F":
-        raise ImageError("The image holds floating-point numbers: please save it as a PNG or JPEG file.")
 
 
 def _to_upright(picture: Image.Image) -> Image.Image:
@@ -339,6 +343,8 @@ def _save_tiff(image: tf.Tensor, path: Path | str, metadata: str | None) -> None
         iccprofile=SRGB_PROFILE,
         description=metadata if fits else None,
         software=METADATA_KEYWORD,
+        resolution=(300, 300),
+        resolutionunit="INCH",
         metadata=None,  # tifffile would add the shape of the array
         ome=False,  # even where the file name has .ome. in it
     )
@@ -358,10 +364,6 @@ def read_metadata(source: Path | str | BinaryIO) -> str | None:
             return read_metadata(file)
     picture = _decode(source, any_shape=True)  # pixels included, because a PNG's text may follow them
     text = picture.info.get(METADATA_KEYWORD)
-    if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        tags = picture.tag_v2
-        if tags.get(ExifTags.Base.Software) == METADATA_KEYWORD:
-            text = tags.get(ExifTags.Base.ImageDescription)
     if not isinstance(text, str):
         return None
     if len(text) > MAX_METADATA:

@@ -406,6 +406,135 @@ def test_an_unusable_profile_is_ignored(photo):
 # Size
 
 
+# TIFF of more than 8 bits
+
+
+def deep_tiff(samples: np.ndarray, **options) -> io.BytesIO:
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, metadata=None, **options)
+    return file
+
+
+RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)  # from black to white
+COLORS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=2)
+FULL = {"u2": 65535, "u4": 2**32 - 1, "i2": 32767, "f2": 1, "f4": 1, "f8": 1}
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", FULL)
+def test_colours_of_any_depth_plane_and_byte_order_are_rounded_to_8_bits(
+    dtype, planar, byteorder, compression
+):
+    samples = (np.moveaxis(COLORS, 2, 0) if planar == "separate" else COLORS) * FULL[dtype]
+    samples = samples.astype(dtype).astype(byteorder + dtype)
+    options = {"photometric": "rgb", "planarconfig": planar, "compression": compression}
+    found = pixels(deep_tiff(samples, byteorder=byteorder, **options))
+    assert np.abs(found - 255 * COLORS).max() <= 0.63  # half a level, and 11 bits of a short fraction
+
+
+@pytest.mark.parametrize("dtype", FULL)
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_grey_of_any_depth_is_rounded_whichever_end_is_white(dtype, photometric, byteorder):
+    samples = (RAMP * FULL[dtype]).astype(dtype).astype(byteorder + dtype)
+    found = pixels(deep_tiff(samples, photometric=photometric, byteorder=byteorder))[..., 1]
+    expected = 255 * (RAMP if photometric == "minisblack" else 1 - RAMP)
+    assert np.abs(found - expected).max() <= 0.63
+
+
+@pytest.mark.parametrize("bits", [9, 10, 12, 14])
+def test_bits_between_bytes_are_unpacked(bits):
+    """In rows of whole bytes, first bits first, as TIFF 6.0 has it."""
+    grey = np.round(RAMP * (2**bits - 1)).astype(np.uint16)
+    rows = ("".join(f"{value:0{bits}b}" for value in row) for row in grey)
+    packed = b"".join(int(row, 2).to_bytes(8 * bits) for row in rows)  # 64 values of a row
+    file = deep_tiff(grey, photometric="minisblack").getvalue()
+    file = bytearray(file.replace(grey.tobytes(), packed))
+    struct.pack_into("<H", file, tiff_entry(bytes(file), 258) + 8, bits)
+    struct.pack_into("<I", file, tiff_entry(bytes(file), 279) + 8, len(packed))
+    assert np.array_equal(pixels(io.BytesIO(bytes(file)))[..., 0], np.round(grey * (255 / (2**bits - 1))))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_deep_cmyk_is_read_as_8_bit_cmyk(planar):
+    ink = np.concatenate([COLORS, RAMP[..., np.newaxis] / 2], axis=2)
+    shallow = Image.fromarray(np.round(255 * ink).astype(np.uint8), "CMYK")
+    samples = np.round(65535 * ink).astype(np.uint16)
+    samples = np.moveaxis(samples, 2, 0) if planar == "separate" else samples
+    deep = deep_tiff(samples, photometric="separated", planarconfig=planar)
+    assert np.abs(pixels(deep) - pixels(encoded(shallow, "TIFF"))).max() <= 1
+
+
+def test_deep_lab_is_read_as_8_bit_lab(photo):
+    shallow = photo.convert("LAB")
+    levels = np.asarray(shallow).astype(int)
+    samples = np.stack([levels[..., 0] * 257, *(np.moveaxis(levels[..., 1:] - 128, 2, 0) * 256)], axis=2)
+    deep = deep_tiff(samples.astype(np.uint16), photometric="cielab")
+    assert np.abs(pixels(deep) - pixels(encoded(shallow, "TIFF"))).max() <= 1
+
+
+def test_a_palette_of_16_bit_indices_is_looked_up():
+    indices = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)
+    palette = np.zeros((3, 65536), np.uint16)
+    palette[:, : indices.size] = np.moveaxis(COLORS, 2, 0).reshape(3, -1) * 65535
+    found = pixels(deep_tiff(indices, photometric="palette", colormap=palette))
+    assert np.abs(found - 255 * COLORS).max() <= 0.51
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4"])
+@pytest.mark.parametrize(("kind", "seen"), [("unassalpha", 0.4), ("assocalpha", 0.4), ("unspecified", 1.0)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_deep_alpha_is_blended_with_white(dtype, kind, seen, grey):
+    colors = RAMP[..., np.newaxis] if grey else COLORS
+    stored = 0.4 * colors if kind == "assocalpha" else colors
+    samples = np.concatenate([stored, np.full((48, 64, 1), 0.4)], axis=2) * FULL[dtype]
+    file = deep_tiff(
+        samples.astype(dtype), photometric="minisblack" if grey else "rgb", extrasamples=[kind],
+        planarconfig="contig",
+    )  # fmt: skip
+    assert np.abs(pixels(file) - 255 * (1 - seen + seen * colors)).max() <= 1.6
+
+
+def test_the_profile_and_the_orientation_of_a_deep_tiff_are_heeded(photo):
+    samples = np.asarray(photo).astype(np.uint16) * 257
+    deep = deep_tiff(
+        samples, photometric="rgb", iccprofile=RED_AND_BLUE_SWAPPED, extratags=[(274, 3, 1, 6, True)]
+    )
+    exif = Image.Exif()
+    exif[274] = 6
+    shallow = encoded(photo, "TIFF", icc_profile=RED_AND_BLUE_SWAPPED, exif=exif)
+    assert pixels(deep).shape == (96, 72, 3)
+    assert np.array_equal(pixels(deep), pixels(shallow))
+
+
+def test_fractions_beyond_white_are_clipped_and_missing_ones_are_black_unless_most_are_beyond():
+    grey = RAMP.astype(np.float32)
+    grey[0], grey[1], grey[2] = 7, np.nan, -np.inf
+    found = pixels(deep_tiff(grey, photometric="minisblack"))[..., 0]
+    assert np.all(found[0] == 255)
+    assert np.all(found[1:3] == 0)
+    sentence = "The image holds numbers above 1, where 1 is white: please save it as a PNG or JPEG file."
+    assert refusal(deep_tiff(255 * grey, photometric="minisblack")) == sentence
+
+
+def test_deep_colours_that_make_no_picture_are_refused():
+    samples = np.zeros((48, 64), np.uint16)
+    for photometric in "cfa", "logl":
+        assert refusal(deep_tiff(samples, photometric=photometric)) == (
+            "The image has pixels of a rare kind: please save it as a PNG or JPEG file."
+        )
+
+
+def test_a_deep_tiff_is_measured_before_its_pixels_are_decoded():
+    assert "too small" in refusal(deep_tiff(np.zeros((31, 64), np.uint16), photometric="minisblack"))
+    assert "too long" in refusal(deep_tiff(np.zeros((32, 257), np.uint16), photometric="minisblack"))
+    wide = deep_tiff(np.zeros((2000, 2000, 120), np.uint16), photometric="minisblack", planarconfig="contig",
+                     compression="zlib")  # fmt: skip
+    assert refusal(wide) == TOO_LARGE
+
+
 @pytest.mark.parametrize("long_side", [40, 768, 1024, 1500])
 def test_the_longer_side_is_exactly_as_requested(long_side):
     size = Image.open(PHOTO).size
@@ -585,11 +714,6 @@ def test_an_incomplete_file_is_refused(photo, form, part):
     assert refusal(io.BytesIO(file[: int(part * len(file))])) in (DAMAGED, UNREADABLE)
 
 
-def test_floating_point_is_refused():
-    file = encoded(Image.new("F", (40, 40), 0.5), "TIFF")
-    assert refusal(file) == "The image holds floating-point numbers: please save it as a PNG or JPEG file."
-
-
 def test_a_text_bomb_is_refused(photo):
     text = PngImagePlugin.PngInfo()
     text.add_text("comment", "a" * 50_000_000, zip=True)
@@ -764,6 +888,7 @@ def test_files_saved_without_loss_have_the_same_pixels_when_they_are_read(tmp_pa
 def test_a_tiff_has_16_bits_a_channel(tmp_path):
     image = tf.linspace(tf.fill((64, 3), -0.1), tf.fill((64, 3), 1.1), 5000, axis=0)[tf.newaxis]
     save_image(image, tmp_path / "picture.tif", metadata="about")
+    assert Image.open(tmp_path / "picture.tif").info["dpi"] == (300, 300)
     found = tifffile.imread(tmp_path / "picture.tif")
     assert found.dtype == np.uint16
     np.testing.assert_allclose(found, 65535 * np.clip(image[0], 0, 1), atol=0.51)
