@@ -109,9 +109,10 @@ def decode_mask(source: BinaryIO, *, long_side: int | None = None, enlarge: bool
         ImageError: as `load_image`.
     """
     colors, alpha = _to_srgb(_to_upright(_decode(source)))
-    colors = _fitted(colors, long_side, enlarge)
+    smooth = Image.Resampling.BILINEAR  # Lanczos would ring, and paint a little where the mask is black
+    colors = _fitted(colors, long_side, enlarge, smooth)
     if alpha is not None:
-        alpha = _fitted(alpha, long_side, enlarge)
+        alpha = _fitted(alpha, long_side, enlarge, smooth)
         visible = np.asarray(colors)[np.asarray(alpha) > 127]
         black = np.count_nonzero(np.all(visible < 64, axis=1))
         white = np.count_nonzero(np.all(visible > 191, axis=1))
@@ -206,12 +207,17 @@ def _to_srgb(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return picture.convert("RGB"), alpha
 
 
-def _fitted(picture: Image.Image, long_side: int | None, enlarge: bool) -> Image.Image:
+def _fitted(
+    picture: Image.Image,
+    long_side: int | None,
+    enlarge: bool,
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
     """Resize a picture as `load_image` does."""
     if long_side is None or not (enlarge or max(picture.size) > long_side):
         return picture
     height, width = fitted_size(picture.height, picture.width, long_side)
-    return picture.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return picture.resize((width, height), resample, reducing_gap=3.0)
 
 
 def _undated(profile: bytes) -> bytes:
@@ -263,10 +269,11 @@ def to_uint8(image: tf.Tensor) -> Pixels:
 def fitted_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Compute the height and the width in pixels that keep the aspect and have the given longer side.
 
-    No side falls below 16 pixels, because VGG's deepest block works at 1/16 of the size.
+    No side falls below 16 pixels, because VGG's deepest block works at 1/16 of the size: a narrow image stays
+    larger.
     """
-    scale = long_side / max(height, width)
-    return max(16, round(height * scale)), max(16, round(width * scale))
+    scale = max(long_side / max(height, width), 16 / min(height, width))
+    return round(height * scale), round(width * scale)
 
 
 def resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:

@@ -5,7 +5,9 @@ import scipy.fft
 
 from nst.engine.images import Array
 
-_LONGEST_WAVE = 64  # pixels; longer waves are amplified no further
+# Longer waves are amplified no further; a small picture would then have too few steps for its detail.
+_LONGEST_WAVE = 64  # pixels
+_LONGEST_SHARE = 1 / 8  # of the longer side
 
 
 class Spectrum:
@@ -25,7 +27,8 @@ class Spectrum:
     def __init__(self, height: int, width: int) -> None:
         vertical = np.arange(height)[:, np.newaxis] / (2 * height)  # cycles per pixel
         horizontal = np.arange(width) / (2 * width)
-        frequency = np.maximum(np.hypot(vertical, horizontal), 1 / _LONGEST_WAVE)
+        longest = min(_LONGEST_WAVE, _LONGEST_SHARE * max(height, width))
+        frequency = np.maximum(np.hypot(vertical, horizontal), 1 / longest)
         gain = 1 / np.sqrt(frequency)
         gain /= np.sqrt(np.mean(np.square(gain)))  # a random step is as long as without it
         self._gain = gain[np.newaxis, ..., np.newaxis].astype(np.float32)

@@ -30,6 +30,8 @@ from nst.engine.vgg import Backbone
 from nst.engine.weights import load_backbone
 from nst.errors import TransferError
 
+_NOISE = 0.04  # contrast of a start from noise, round mid-grey; full contrast would stay in the picture
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -170,7 +172,10 @@ def _run(
                     yield progress
             except NonFiniteError as error:
                 sentence = (
-                    "The picture went out of range twice, so the run ended early: please try smaller weights."
+                    "The losses are out of range from the first picture on: please try smaller weights."
+                    if progress is None
+                    else "The picture went out of range twice, so the run ended early: please try smaller "
+                    "weights."
                 )
                 raise TransferError(sentence, progress) from error
             step = first_step + level.steps  # even where the loss could not be lowered any further
@@ -190,11 +195,14 @@ def _prepare(
 
 def _start(picture: tf.Tensor | None, init_image: tf.Tensor, config: TransferConfig) -> Array:
     """Choose the start of a level: the picture of the level before, or else noise or the init image."""
-    if picture is not None:
-        return _upsample_with_detail(picture, init_image)
-    if config.init == "noise":
-        init_image = tf.random.stateless_uniform(init_image.shape, seed=(config.seed, 0))
-    return np.asarray(init_image)
+    if picture is None and config.init == "noise":
+        noise = tf.random.stateless_uniform(init_image.shape, seed=(config.seed, 0))
+        return np.asarray(_NOISE * (noise - 0.5) + 0.5)
+    if picture is None:
+        return np.asarray(init_image)
+    if config.init == "noise":  # whose run sees no pixel of the photo
+        return np.array(resize(picture, *init_image.shape[1:3]))
+    return _upsample_with_detail(picture, init_image)
 
 
 def _upsample_with_detail(picture: tf.Tensor, init_image: tf.Tensor) -> Array:

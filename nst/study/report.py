@@ -164,7 +164,8 @@ class _Report:
         history: list[dict[str, float]],
     ) -> dict[str, Any]:
         row, column = self.plan.place(run)
-        curve = history[:: max(1, -(-len(history) // self.points))]
+        every = max(1, -(-len(history) // self.points))
+        curve = [*history[:-1:every], history[-1]]
         return {
             "id": run_id,
             "row": row,

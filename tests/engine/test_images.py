@@ -580,8 +580,9 @@ def test_a_thumbnail_is_a_small_copy_and_never_enlarged(photo, tmp_path):
         (300, 400, 800, (600, 800)),
         (100, 100, 64, (64, 64)),
         (1000, 333, 100, (100, 33)),
-        (32, 256, 64, (16, 64)),
-        (256, 32, 64, (64, 16)),
+        (32, 256, 64, (16, 128)),
+        (256, 32, 64, (128, 16)),
+        (32, 256, 128, (16, 128)),
     ],
 )
 def test_fitted_sizes(height, width, long_side, expected):

