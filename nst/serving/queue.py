@@ -23,6 +23,7 @@ from nst.runs.job import Job
 from nst.runs.recorder import Recorder
 from nst.runs.runner import LocalRunner, Runner
 from nst.serving.limits import Limits
+from nst.serving.pace import Pace
 from nst.serving.rate_limit import Rate, RateLimiter, Share
 from nst.serving.telemetry import Telemetry
 
@@ -113,7 +114,7 @@ class RunQueue:
         self.runner = runner or LocalRunner(limits.at_once)
         self.limits = limits
         self.rate_limiter = RateLimiter(limits)
-        self.pace: float | None = None  # seconds for one unit of run_cost(), in the last run
+        self.pace = Pace()
         self.telemetry = Telemetry(self.state)
         self._runs: list[Run] = []  # that have not ended
         self._closed = False
@@ -231,7 +232,8 @@ class RunQueue:
             logger.info("%s: %d px, %d of %d steps, %.1f s", recorder.ended, size, steps, most, seconds)
             self.telemetry.ended.labels(recorder.ended).inc()
             self.telemetry.took.observe(seconds)
-            self.pace = recorder.pace or self.pace
+            if recorder.pace is not None:
+                self.pace.add(recorder.pace)
             _trim_memory()
             with self._lock:  # whoever follows the run has it still; here it would stay in memory
                 self._runs = [other for other in self._runs if other is not run]
@@ -240,20 +242,19 @@ class RunQueue:
         """Count the runs that have to end before `run` begins."""
         return max(len(self._before(run)) - self.runner.workers + 1, 0)
 
-    def estimate_seconds(self, config: TransferConfig) -> float | None:
-        """Estimate how long a run takes, at most its limit; None before any run has been timed."""
-        if self.pace is None:
-            return None
-        return min(self.pace * config_cost(config), self.limits.seconds)
+    def estimate_seconds(self, config: TransferConfig) -> tuple[float, float] | None:
+        """Estimate between how many seconds a run takes, at most its limit; None before any run was timed."""
+        likely = self.pace.likely(config_cost(config))
+        return likely and (min(likely[0], self.limits.seconds), min(likely[1], self.limits.seconds))
 
     def estimate_wait(self, run: Run | None = None) -> float | None:
         """Estimate the seconds until `run` begins, or a new one would; None before any run has been timed."""
-        if self.pace is None:
-            return None
         free = [0.0] * self.runner.workers  # when each worker is
         for other in self._before(run):
             begun = other.recorder.progress
-            seconds = begun.seconds_left if begun else self.estimate_seconds(other.config) or 0.0
+            seconds = begun.seconds_left if begun else self.pace.seconds(config_cost(other.config))
+            if seconds is None:
+                return None
             heapq.heapreplace(free, free[0] + min(seconds, self.limits.seconds))
         return free[0]
 

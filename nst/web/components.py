@@ -141,3 +141,12 @@ def status(text: str, share: float | None = None) -> str:
 def format_duration(seconds: float) -> str:
     """Write whole seconds under a minute and a half, minutes beyond."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def format_durations(low: float, high: float) -> str:
+    """Write a duration that lies between two, in the unit of the longer one; "about", where they are near."""
+    if high < 1.5 * low:
+        return f"about {format_duration((low + high) / 2)}"
+    unit, name = (1, "s") if high < 90 else (60, "min")
+    shortest = max(1, round(low / unit))
+    return f"{shortest} to {max(shortest + 1, round(high / unit))} {name}"

@@ -31,6 +31,7 @@ from nst.web.components import (
     Values,
     chain_scripts,
     format_duration,
+    format_durations,
     image_input,
     script,
     status,
@@ -433,7 +434,7 @@ class PaintTab:
         seconds, wait = self._queue.estimate_seconds(config), self._queue.estimate_wait()
         if seconds is None:
             return ""
-        text = f"Takes about {format_duration(seconds)} here."
+        text = f"Takes {format_durations(*seconds)} here."
         if wait and wait >= 1:
             number = len(self._queue.runs)
             text += f" With {number} in the queue now, it would begin in about {format_duration(wait)}."

@@ -264,8 +264,8 @@ class StudyTab:
 
     def _describe_extent(self, plan: Plan) -> str:
         runs = f"{len(plan)} runs" if len(plan) > 1 else "1 run"
-        pace = self._queue.pace
-        return f"{runs}, about {format_duration(plan.cost * pace)}." if pace else f"{runs}."
+        seconds = self._queue.pace.seconds(plan.cost)
+        return f"{runs}, about {format_duration(seconds)}." if seconds else f"{runs}."
 
     async def run(self, request: gr.Request, values: Values) -> AsyncIterator[Updates]:
         """Make the runs that are missing, one after the other in the queue, and show them as they come."""
@@ -387,8 +387,9 @@ class StudyTab:
             text += f", step {progress.step} of {progress.steps}"
         left = sum(one.cost for one in shown.runs[number:] if not shown.has(one))
         left -= share * planned.cost
-        if self._queue.pace and not ahead:
-            text += f", about {format_duration(left * self._queue.pace)} left in total"
+        seconds = self._queue.pace.seconds(left)
+        if seconds is not None and not ahead:
+            text += f", about {format_duration(seconds)} left in total"
         return status(text, (number + share) / len(shown.runs))
 
     async def _show_runs(self, shown: ShownStudy, running: StudyRun | None) -> Updates:

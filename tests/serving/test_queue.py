@@ -5,12 +5,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from served import MOST_SECONDS, has_begun, job, spent_until_free
 
 from nst.config import TransferConfig
-from nst.engine.pyramid import coarse_to_fine, run_cost
+from nst.engine.pyramid import config_cost
 from nst.engine.quality import QUALITY
 from nst.errors import BusyError, ConfigError, RunnerError
 from nst.serving.limits import Limits
@@ -101,18 +102,22 @@ def test_as_many_runs_go_on_at_once_as_the_limits_say_and_are_those_of_one(queue
         wide.close()
 
 
-def test_the_queue_knows_its_pace_from_the_warm_up_on(queue):
-    queue.warm_up.future.result()
-    assert queue.warm_up.recorder.ended == "finished"
-    first = queue.pace
-    assert first > 0
-    (run,) = joined(queue, QUICK)
-    run.future.result()
-    assert queue.pace == run.recorder.pace != first
-    steps = run_cost(coarse_to_fine(64, 5)) - run_cost(coarse_to_fine(64, 5), 1, 1)
-    history = run.recorder.history
-    took = history[-1]["seconds"] - history[0]["seconds"]
-    assert run.recorder.pace == pytest.approx(took / steps)
+def test_the_queue_estimates_from_the_warm_up_on_and_narrows_it_down():
+    queue, cost = RunQueue(), config_cost(QUICK)
+    try:
+        queue.warm_up.future.result()
+        paces = [queue.warm_up.recorder.pace]
+        assert queue.pace.seconds(cost) == pytest.approx(cost * paces[0])
+        low, high = queue.estimate_seconds(QUICK)
+        assert high == pytest.approx(4 * low)
+        for run in joined(queue, QUICK, QUICK):
+            run.future.result()
+            paces.append(run.recorder.pace)
+        assert queue.pace.seconds(cost) == pytest.approx(cost * median(paces))
+        low, high = queue.estimate_seconds(QUICK)
+        assert cost * min(paces) <= low < high <= cost * max(paces)
+    finally:
+        queue.close()
 
 
 def test_a_run_leaves_one_line_in_the_log(queue, caplog):

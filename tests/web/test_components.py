@@ -4,7 +4,7 @@ import pytest
 
 from nst.config import SETTINGS
 from nst.errors import ImageError, WeightsError
-from nst.web.components import describe, format_duration, render, status
+from nst.web.components import describe, format_duration, format_durations, render, status
 from nst.web.guarded_blocks import plain_error, sentence_for_visitors
 
 pytestmark = pytest.mark.quick
@@ -48,6 +48,21 @@ def test_the_legend_escapes_names():
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min")])
 def test_a_duration_is_told_in_seconds_or_minutes(seconds, text):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (14, 16, "about 15 s"),
+        (100, 130, "about 2 min"),
+        (8, 31, "8 to 31 s"),
+        (0.2, 0.4, "1 to 2 s"),
+        (40, 95, "1 to 2 min"),
+        (100, 600, "2 to 10 min"),
+    ],
+)
+def test_a_duration_that_is_known_roughly_is_told_as_a_range(low, high, text):
+    assert format_durations(low, high) == text
 
 
 @pytest.mark.parametrize("name", SETTINGS)
