@@ -3,9 +3,11 @@
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from nst.config import TransferConfig
+from nst.engine.color import luminance
 from nst.engine.graph import GraphCache
 from nst.engine.objective import Losses, Region, build_objective
 from nst.engine.vgg import Backbone
@@ -16,6 +18,14 @@ SHALLOW = {  # quick to compute, for tests in which any layers will do
     "content_layers": ("block2_conv1",),
     "style_layers": ("block1_conv1", "block2_conv1"),
 }
+
+
+def strength_of_colors(image: tf.Tensor, photo: tf.Tensor) -> np.ndarray:
+    """Compute how much of the photo's colours an image (1, H, W, 3) has, (1, H, W); it has no others."""
+    colors, own = (np.asarray(picture - luminance(picture)) for picture in (image, photo))
+    strength = np.sum(colors * own, axis=3) / np.maximum(np.sum(own * own, axis=3), 1e-9)
+    np.testing.assert_allclose(colors, strength[..., np.newaxis] * own, atol=2 * HALF_A_LEVEL)
+    return strength
 
 
 def mean_difference(image: tf.Tensor, other: tf.Tensor) -> float:

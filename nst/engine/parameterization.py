@@ -18,8 +18,9 @@ class Parameterization:
     one that was optimised. Clipping at the end, as published scripts do, would raise its loss again.
 
     With a mask, a pixel moves away from the photo as far as the mask is white. With `keep_colors`, only the
-    luminance is optimised, and read by the network: all channels of a pixel move by the same amount, as far
-    as they have room (after Gatys et al. 2016, "Preserving color in neural artistic style transfer").
+    luminance is optimised, and read by the network, and the photo's colours are laid over it (Gatys et al.
+    2016, "Preserving color in neural artistic style transfer"): all channels of a pixel move by the same
+    amount, and its colour is weakened as far as one of them would leave the range.
 
     Args:
         photo: (1, H, W, 3) in [0, 1], at the size of the picture.
@@ -31,10 +32,9 @@ class Parameterization:
         self._keep_colors = keep_colors
         own = np.asarray(luminance(photo) if keep_colors else photo)
         self._colors = np.asarray(photo) - own if keep_colors else np.zeros([1, 1, 1, 1], np.float32)
-        low = -self._colors.min(axis=3, keepdims=True)
-        high = 1 - self._colors.max(axis=3, keepdims=True)
+        low, high = np.zeros([1, 1, 1, 1], np.float32), np.ones([1, 1, 1, 1], np.float32)
         if mask is not None:
-            low, high = own + np.asarray(mask) * (low - own), own + np.asarray(mask) * (high - own)
+            low, high = own - np.asarray(mask) * own, own + np.asarray(mask) * (1 - own)
         self._low, self._span = low, high - low
 
     def image(self, parameters: Array) -> Array:
@@ -73,8 +73,19 @@ class Parameterization:
 
     def picture(self, image: Array) -> tf.Tensor:
         """Compute what people see, (1, H, W, 3) in [0, 1], where the network reads an image (1, H, W, 3)."""
-        seen = image + self._colors
+        seen = np.clip(image, 0, 1)
+        if self._keep_colors:
+            seen += self._colors * self._strength(seen)
         return tf.constant(np.clip(seen, 0, 1, out=seen))
+
+    def _strength(self, grey: Array) -> Array:
+        """Compute how much of the photo's colours there is room for over a grey image, (1, H, W, 1)."""
+        strength = np.ones((*grey.shape[:3], 1), np.float32)
+        for end in (self._colors.max(axis=3, keepdims=True), self._colors.min(axis=3, keepdims=True)):
+            room = np.where(end > 0, 1 - grey[..., :1], grey[..., :1])
+            share = np.divide(room, np.abs(end), out=np.ones_like(room), where=end != 0)
+            np.minimum(strength, share, out=strength)
+        return strength
 
     def parameters(self, picture: tf.Tensor | Array) -> Array:
         """Compute the parameters whose picture comes nearest to a picture (1, H, W, 3)."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from comparison import HALF_A_LEVEL
+from comparison import HALF_A_LEVEL, strength_of_colors
 
 from nst.engine.color import luminance, to_grey
 from nst.engine.images import from_uint8, resize, to_uint8
@@ -73,23 +73,35 @@ def test_the_parameters_of_a_picture_give_the_picture(photo, other, mask, with_m
     )
 
 
-def test_kept_colors_are_the_photos_to_rounding(photo, other):
+def test_kept_colors_are_the_photos_as_far_as_there_is_room_and_the_luminance_is_free(photo, other):
     parameterization = Parameterization(photo, None, keep_colors=True)
-    for parameters in (
-        parameterization.parameters(other),
-        tf.fill((*photo.shape[:3], 1), 100.0),
-        tf.fill((*photo.shape[:3], 1), -9.0),
-    ):
-        picture = shown(parameterization, parameters)
-        np.testing.assert_allclose(
-            picture - luminance(picture), photo - luminance(photo), atol=2 * HALF_A_LEVEL
-        )
+    picture = shown(parameterization, parameterization.parameters(other))
+    np.testing.assert_allclose(luminance(picture), luminance(other), atol=2 * HALF_A_LEVEL)
+    strength = strength_of_colors(picture, photo)
+    assert np.all(strength < 1.01)
+    at_the_end = np.any((picture < HALF_A_LEVEL) | (picture > 1 - HALF_A_LEVEL), axis=3)
+    colored = np.abs(photo - luminance(photo)).max(axis=3) > 0.02
+    assert np.all(at_the_end | (strength > 0.97) | ~colored)
+    for far, end in ((100.0, 1.0), (-100.0, 0.0)):
+        extreme = shown(parameterization, tf.fill((*photo.shape[:3], 1), far))
+        np.testing.assert_allclose(extreme, tf.fill(photo.shape, end), atol=1e-5)
+
+
+@pytest.mark.parametrize("color", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0)])
+def test_saturated_colors_can_be_painted(color):
+    flat = tf.fill((1, 4, 4, 3), 0.0) + tf.constant(color, tf.float32)
+    parameterization = Parameterization(flat, None, keep_colors=True)
+    grey = tf.linspace(0.0, 1.0, 16)
+    strokes = tf.reshape(tf.repeat(grey, 3), (1, 4, 4, 3))
+    picture = shown(parameterization, parameterization.parameters(strokes))
+    np.testing.assert_allclose(luminance(picture)[0, ..., 0], strokes[0, ..., 0], atol=2 * HALF_A_LEVEL)
+    np.testing.assert_allclose(shown(parameterization, parameterization.parameters(flat)), flat, atol=0.01)
+
+
+def test_the_network_reads_kept_colors_in_grey(photo, other):
+    parameterization = Parameterization(photo, None, keep_colors=True)
     read = parameterization.image(parameterization.parameters(other))
-    np.testing.assert_allclose(read, tf.repeat(read[..., :1], 3, axis=3))  # grey
-    near = np.abs(
-        luminance(shown(parameterization, parameterization.parameters(other))) - luminance(other)
-    ).mean()
-    assert near < 0.5 * np.abs(luminance(photo) - luminance(other)).mean()
+    np.testing.assert_allclose(read, tf.repeat(read[..., :1], 3, axis=3))
 
 
 def test_a_grey_photo_with_kept_colors_has_the_whole_range(photo):
