@@ -36,18 +36,22 @@ class FinishedRun:
     Args:
         folder: where its files lie.
         name: the name of its picture's file when it is downloaded.
+        panes: the files of its photo and its painting, as they were given.
         photo: the photo, as large as the result.
         moments: pictures of the run in 8 bits; the last one is the result.
         steps: the step of each moment.
         record: the run record.
+        is_example: whether it came with the examples, and is nobody's own.
     """
 
     folder: Path
     name: str
+    panes: tuple[str, ...]
     photo: Path
     moments: tuple[Path, ...]
     steps: tuple[int, ...]
     record: Mapping[str, Any]
+    is_example: bool = False
 
     def picture(self, number: int, strength: float = 1.0) -> tf.Tensor:
         """Lay a moment over the photo.
@@ -118,7 +122,7 @@ def write_files(run: Run, name: str, folder: Path, panes: Sequence[str]) -> Fini
         run: the run.
         name: what its picture is called.
         folder: an empty folder.
-        panes: the files of photo and painting, for a reload of the page (see `read_files`).
+        panes: the files of photo and painting.
     """
     recorder = run.recorder
     record = recorder.record(run.job, run.backbone)
@@ -135,7 +139,7 @@ def write_files(run: Run, name: str, folder: Path, panes: Sequence[str]) -> Fini
         photo = to_uint8(resize(run.job.photo(), height, width))
     _write(photo, folder / "photo.png")
     steps = tuple(int(moment.row["step"]) for moment in recorder.moments)
-    finished = FinishedRun(folder, name, folder / "photo.png", tuple(moments), steps, record)
+    finished = FinishedRun(folder, name, tuple(panes), folder / "photo.png", tuple(moments), steps, record)
     values = {
         "name": name,
         "moments": [moment.name for moment in moments],
@@ -147,21 +151,15 @@ def write_files(run: Run, name: str, folder: Path, panes: Sequence[str]) -> Fini
     return finished
 
 
-def read_files(folder: Path) -> tuple[FinishedRun, list[str]] | None:
-    """Read what `write_files` has written.
-
-    Returns:
-        The run, and the files of its photo and its painting; None where it is gone.
-    """
+def read_files(folder: Path) -> FinishedRun | None:
+    """Read what `write_files` has written; None where it is gone."""
     try:
         values = json.loads((folder / _KEPT).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     moments, steps = (folder / name for name in values["moments"]), tuple(values["steps"])
-    finished = FinishedRun(
-        folder, values["name"], folder / "photo.png", tuple(moments), steps, values["record"]
-    )
-    return finished, values["panes"]
+    panes, photo = tuple(values["panes"]), folder / "photo.png"
+    return FinishedRun(folder, values["name"], panes, photo, tuple(moments), steps, values["record"])
 
 
 def _record_of(record: Mapping[str, Any], step: float, strength: float) -> dict[str, Any]:

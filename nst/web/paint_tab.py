@@ -156,12 +156,14 @@ class PaintTab:
         for dataset, gallery in zip(self._datasets, self.galleries, strict=True):
             chosen = [self.content, self.style, self.credits, *results.outputs]
             gallery.select(self._chooser(dataset), results.strength, chosen, **UNQUEUED)
-        gr.on(
-            [self.content.upload, self.content.clear, self.style.upload, self.style.clear],
-            lambda: "",  # nobody here knows whose pictures these are
-            outputs=self.credits,
-            **UNQUEUED,
-        )
+        for pane in (self.content, self.style):
+            gr.on(
+                [pane.upload, pane.clear],
+                self.leave_photo if pane is self.content else self.leave_painting,
+                results.finished,
+                [self.credits, *results.outputs],
+                **UNQUEUED,
+            )
         size, iterations = settings.controls["size"], settings.controls["iterations"]
         gr.on(
             [page.load, size.change, iterations.change],
@@ -241,6 +243,8 @@ class PaintTab:
             values: those of `run`, and the moment.
         """
         finished, moment = values[self.results.finished], int(values[self.results.moment])
+        if str(uploaded_file(values[self.content], "photo")) != finished.panes[0]:
+            raise ImageError("This picture is of another photo: please put that back, or press Stylize.")
         start = await self._background.run_for(visitor(request), finished.start, moment)
         async for update in self._run(request, values, start):
             yield update
@@ -340,6 +344,23 @@ class PaintTab:
         except ImageError:
             return {}
 
+    async def leave_photo(self, request: gr.Request, finished: FinishedRun | None) -> Updates:
+        """Leave the result behind that is not of the new photo: only an own one stays to be saved."""
+        updates = await self.leave_painting(request, finished)
+        if finished and not finished.is_example and not self._runs.has_run(request):
+            updates[self.results.go_on] = gr.Button(interactive=False)
+            updates[self.results.status] = status(
+                "Press Stylize to paint the new photo. This is the last one."
+            )
+        return updates
+
+    async def leave_painting(self, request: gr.Request, finished: FinishedRun | None) -> Updates:
+        """Leave the result of an example behind, which is not in the style of the new painting."""
+        updates: Updates = {self.credits: ""}  # nobody here knows whose pictures the new ones are
+        if finished and finished.is_example and not self._runs.has_run(request):
+            updates |= self.results.clear("Press Stylize to start.")
+        return updates
+
     def stop(self, request: gr.Request) -> Any:
         """Stop the visitor's run; the picture so far stays.
 
@@ -386,7 +407,8 @@ class PaintTab:
         photo, picture = folder / "photo.png", shown.picture(run)
         await self._background.run_for(visitor(request), _save_as_large, run.content.path, picture, photo)
         steps = (record["history"][-1]["step"],)
-        finished = FinishedRun(folder, run.name, photo, (picture,), steps, record)
+        panes = str(run.content.path), str(run.style.path)
+        finished = FinishedRun(folder, run.name, panes, photo, (picture,), steps, record)
         text = f"From the study: {shown.plan.title(run)}."
         show = self.results.show
         return {
@@ -405,10 +427,10 @@ class PaintTab:
             last: the name of the run's folder, as the browser kept it; it may be anything.
         """
         folder = self._storage.find_folder(str(last))
-        kept = read_files(folder) if folder else None
-        if kept is None:
+        finished = read_files(folder) if folder else None
+        if finished is None:
             return gr.skip()
-        finished, files = kept
+        files = finished.panes
         config, note = restore(finished.record)
         text, show = f"Here is your last picture again. {note}".rstrip(), self.results.show
         panes = zip((self.content, self.style), files, strict=True)
@@ -459,7 +481,16 @@ class PaintTab:
             return None
         picture, record = files[0], json.loads(files[1].read_text(encoding="utf-8"))
         steps = (record["history"][-1]["step"],)
-        return FinishedRun(self._storage.new_folder(), picture.stem, content.path, (picture,), steps, record)
+        return FinishedRun(
+            self._storage.new_folder(),
+            picture.stem,
+            (str(content.path), str(style.path)),
+            content.path,
+            (picture,),
+            steps,
+            record,
+            is_example=True,
+        )
 
 
 def _describe_progress(progress: Progress, plateaued: bool, attempts: int) -> str:

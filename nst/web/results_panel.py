@@ -170,6 +170,23 @@ class ResultsPanel:
             self.chart: _chart(finished),
         }
 
+    def clear(self, text: str) -> Updates:
+        """Make the updates that show no run.
+
+        Args:
+            text: the status line.
+        """
+        return {
+            self.finished: None,
+            self.preview: gr.Image(None, visible=True),
+            self.comparison: gr.ImageSlider(visible=False),
+            self.status: status(text),
+            self.moment: gr.Slider(interactive=False),
+            self.go_on: gr.Button(interactive=False),
+            self.save: gr.DownloadButton(interactive=False),
+            self.chart: loss_chart({"": []}),
+        }
+
     def show_preview(self, progress: Progress, text: str, share: float) -> Updates:
         """Make the updates that show a run in progress.
 

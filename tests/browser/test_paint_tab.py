@@ -255,6 +255,42 @@ def test_a_moment_of_the_run_is_shown_marked_saved_and_gone_on_from(visit, tmp_p
     assert record["images"]["start"]["name"] == f"step {step} of the run before"
 
 
+def upload(page, pane, file):
+    """Put another image into a pane."""
+    page.locator(pane).get_by_label("Remove Image").click()
+    page.locator(f"{pane} input[type=file]").set_input_files(file)
+    expect(page.locator(f"{pane} img")).to_be_visible()
+
+
+def test_another_photo_leaves_the_results_of_others_behind_and_the_own_one_to_be_saved(visit, tmp_path):
+    page = visit()
+    upload(page, "#style", EXAMPLES / "style" / "renoir-moulin-de-la-galette.jpg")
+    expect(page.locator(".status").first).to_have_text("Press Stylize to start.")
+    expect(page.locator("#comparison")).to_be_hidden()
+    for name in ("Go on from here", "Save"):
+        expect(button(page, name)).to_be_disabled()
+    stylize(page, size=96, iterations=5)
+    upload(page, "#content", EXAMPLES / "content" / "mountain-sunset.jpg")
+    expect(page.locator(".status").first).to_contain_text("Press Stylize to paint the new photo.")
+    expect(button(page, "Go on from here")).to_be_disabled()
+    assert save(page, tmp_path / "own.png") == "chenonceau--renoir-moulin-de-la-galette.png"
+    stylize(page, size=96, iterations=6)
+    button(page, "Go on from here").click()
+    expect(page.locator(".status").first).to_contain_text("Done: 6 steps")
+
+
+def test_going_on_with_another_photo_than_the_pictures_own_is_refused(visit):
+    page = visit()
+    quick(page, size=256, iterations=300)
+    button(page, "Stylize").click()
+    expect(page.locator(".status").first).to_contain_text("step")
+    upload(page, "#content", EXAMPLES / "content" / "mountain-sunset.jpg")  # while it is painted
+    button(page, "Stop").click()
+    expect(page.locator(".status").first).to_contain_text("Stopped: ")
+    button(page, "Go on from here").click()
+    expect(page.get_by_test_id("toast-body")).to_contain_text("This picture is of another photo")
+
+
 def test_strength_changes_the_picture_without_a_new_run(visit, tmp_path):
     page = visit()
     stylize(page, iterations=20)

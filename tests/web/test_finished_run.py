@@ -79,7 +79,7 @@ def test_a_run_goes_on_from_any_moment(run, finished):
 
 def test_a_run_is_restored_from_its_folder(finished):
     record = json.loads(json.dumps(finished.record))  # whose tuples are lists
-    assert read_files(finished.folder) == (replace(finished, record=record), PANES)
+    assert read_files(finished.folder) == replace(finished, record=record)
 
 
 def test_a_run_that_an_earlier_version_kept_is_restored(run, finished, tmp_path):
@@ -94,8 +94,8 @@ def test_a_run_that_an_earlier_version_kept_is_restored(run, finished, tmp_path)
     record = {**finished.record, "config": {**finished.record["config"], **changed}, "versions": {}}
     values = {"name": "a--b", "moments": names, "steps": [1, 2, 3, 4], "record": record, "panes": PANES}
     (old / "finished.json").write_text(json.dumps(values), encoding="utf-8")
-    restored, panes = read_files(old)
-    assert panes == PANES
+    restored = read_files(old)
+    assert restored.panes == tuple(PANES)
     saved = restored.saved(4, 1, PNG, 90)
     assert saved.name == "a--b.png"
     assert saved.parent != old
