@@ -132,11 +132,7 @@ class TransferConfig:
         PRECISIONS,
         "number format of the network; bfloat16 is faster on processors that support it, with equal quality",
     )
-    pooling: str = _choice(
-        "avg",
-        ("max", "avg"),
-        "how the network halves its feature maps: max, as it was trained, or avg, which paints calmer skies",
-    )
+    pooling: str = _choice("max", ("max", "avg"), "how the network halves its feature maps")
     content_layers: LayerWeights = field(
         default=("block4_conv2",),
         metadata={

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from nst import __version__
-from nst.config import SETTINGS, TransferConfig
+from nst.config import MAX_STYLES, SETTINGS, TransferConfig
 from nst.engine.images import open_image, read_metadata
 from nst.engine.stylize import Progress
 from nst.engine.vgg import Backbone, resolve_precision
@@ -37,6 +37,20 @@ class Restored(NamedTuple):
 
     config: TransferConfig
     note: str = ""
+
+
+class RecordedImage(NamedTuple):
+    """Hold what a record says of an image.
+
+    Args:
+        role: "photo", "painting", "painting 2" or the like, "mask" or "picture to go on from".
+        name: of its file.
+        sha256: of the bytes of its file.
+    """
+
+    role: str
+    name: str
+    sha256: str
 
 
 def history_row(progress: Progress) -> dict[str, float]:
@@ -167,16 +181,41 @@ def restore_from(picture: Path | str | BinaryIO) -> Restored:
         RecordError: there is no record, or it cannot be used.
         ImageError: the file is no readable image.
     """
+    return restore(read_record(picture))
+
+
+def read_record(picture: Path | str | BinaryIO) -> Any:
+    """Read the record in the file of a picture, as it was read from JSON: it may be anything.
+
+    Raises:
+        RecordError: there is no record, or it is no JSON.
+        ImageError: the file is no readable image.
+    """
     text = read_metadata(picture)
     if text is None:
         raise RecordError("This picture holds no record of a run: please use the file as it was first saved.")
     try:
-        record = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise RecordError(
             "The record in this picture is damaged: please use the file as it was first saved."
         ) from error
-    return restore(record)
+
+
+def recorded_images(record: Any) -> list[RecordedImage]:
+    """List the images that a run was made of, by its record; entries without a name and a hash are left out.
+
+    Args:
+        record: the record, as it was read from JSON.
+    """
+    styles = _look_up(record, "images", "styles")
+    entries = [("photo", _look_up(record, "images", "content"))]
+    for number, entry in enumerate(styles[:MAX_STYLES] if isinstance(styles, list) else [], start=1):
+        entries.append(("painting" if number == 1 else f"painting {number}", entry))
+    entries.append(("mask", _look_up(record, "images", "mask")))
+    entries.append(("picture to go on from", _look_up(record, "images", "start")))
+    found = [(role, _look_up(entry, "name"), _look_up(entry, "sha256")) for role, entry in entries]
+    return [RecordedImage(*one) for one in found if isinstance(one[1], str) and isinstance(one[2], str)]
 
 
 def restore(record: Any) -> Restored:

@@ -151,7 +151,7 @@ class PaintTab:
             page: the page, whose loading and closing count as well.
         """
         results, settings = self.results, self.settings
-        settings.connect(self.content)
+        settings.connect(self.content, self.style)
         results.connect()
         for dataset, gallery in zip(self._datasets, self.galleries, strict=True):
             chosen = [self.content, self.style, self.credits, *results.outputs]

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from nst.config import DEFAULT_PRESET, MAX_STYLES, PRESETS, TransferConfig, parse_layers
-from nst.engine.images import Pixels, thumbnail
+from nst.engine.images import Pixels, open_image, thumbnail
 from nst.engine.weights import LAYERS
 from nst.errors import ImageError
-from nst.runs.record import restore_from
+from nst.runs.record import describe_file, read_record, recorded_images, restore
 from nst.serving.background import BackgroundPool
 from nst.serving.limits import LIMITED, Limits
 from nst.web.components import (
@@ -142,16 +142,18 @@ class SettingsPanel:
         """List the further paintings that there are."""
         return [values[painting] for painting in self.paintings if values[painting] is not None]
 
-    def connect(self, content: gr.Image) -> None:
+    def connect(self, content: gr.Image, style: gr.Image) -> None:
         """Connect the controls to their handlers.
 
         Args:
             content: the photo to draw on.
+            style: the painting.
         """
         self.preset.input(self._choose_preset, self.preset, self.outputs, **UNQUEUED)
         # In Gradio's queue, whose messages reach the page; and without Gradio opening the files itself.
         queued = {**UNQUEUED, "queue": True, "concurrency_limit": None, "preprocess": False}
-        self.earlier.upload(self._restore, self.earlier, self.outputs, **queued)
+        images = [content, style, *self.paintings, self.mask]
+        self.earlier.upload(self._restore, [self.earlier, *images], self.outputs, **queued)
         self.draw.click(self._open_editor, content, self.drawing, **queued)
         self.drawing.input(self._take_mask, self.drawing, self.mask, trigger_mode="always_last", **UNQUEUED)
         content.change(
@@ -169,16 +171,21 @@ class SettingsPanel:
         }
         return {self.controls[name]: self._shown(PRESETS[preset], name) for name in about}
 
-    async def _restore(self, request: gr.Request, earlier: Any) -> Updates:
+    async def _restore(self, request: gr.Request, earlier: Any, *images: Any) -> Updates:
         file = uploaded_file(earlier, "picture")
-        config, note = await self._background.run_for(visitor(request), restore_from, file)
+        here = [uploaded_file(image, "image") for image in images if image is not None]
+        restored = await self._background.run_for(visitor(request), _restore_beside, file, here)
+        config, note, lacking = restored
         lowered = [
             f"{name} (at most {getattr(self._limits, name)} here)"
             for name in LIMITED
             if getattr(config, name) > getattr(self._limits, name)
         ]
         exceptions = f", except {' and '.join(lowered)}" if lowered else ""
-        gr.Info(f"All settings were restored{exceptions}. {note}".rstrip())
+        text = f"All settings were restored{exceptions}. {note}".rstrip()
+        if lacking:
+            text += f" Its images are not all here: please add its {_enumerate(lacking)}."
+        gr.Info(text)
         return self.show(config)
 
     async def _open_editor(self, request: gr.Request, photo: Any) -> Any:
@@ -206,6 +213,29 @@ class SettingsPanel:
             explicit = isinstance(value, Mapping)
             return [f"{layer}:{value[layer]:g}" for layer in value] if explicit else list(value)
         return min(value, getattr(self._limits, name)) if name in LIMITED else value
+
+
+def _restore_beside(picture: Path, here: list[Path]) -> tuple[TransferConfig, str, list[str]]:
+    """Restore the settings of a picture; also name the images of its run that are not among those here."""
+    record = read_record(picture)
+    hashes = set()
+    for path in here:
+        with open_image(path) as file:
+            hashes.add(describe_file(file)["sha256"])
+    return *restore(record), [
+        f"{image.role} ({_plain(image.name)})"
+        for image in recorded_images(record)
+        if image.sha256 not in hashes
+    ]
+
+
+def _plain(name: str) -> str:
+    """Shorten a file's name, and replace what a browser might take for markup."""
+    return "".join(letter if letter.isalnum() or letter in " ._-" else "_" for letter in name[:60])
+
+
+def _enumerate(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _photo_to_draw_on(photo: Path) -> Pixels:

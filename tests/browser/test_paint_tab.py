@@ -337,7 +337,7 @@ def test_dropping_a_saved_picture_restores_its_settings(visit, tmp_path):
     other = visit()
     other.get_by_text("Settings of an earlier picture").click()
     other.locator("#earlier input[type=file]").set_input_files(tmp_path / "picture.png")
-    expect(other.get_by_test_id("toast-body")).to_contain_text("All settings were restored.")
+    expect(other.get_by_test_id("toast-body")).to_contain_text(re.compile("All settings were restored.$"))
     expect(other.get_by_role("spinbutton", name=re.compile("Content weight")).first).to_have_value("3.5")
     expect(other.get_by_role("spinbutton", name=re.compile("Size")).first).to_have_value("128")
     other.get_by_text("Strokes and colours").click()
@@ -350,13 +350,33 @@ def test_dropping_a_saved_picture_restores_its_settings(visit, tmp_path):
     expect(third.get_by_test_id("toast-body")).to_contain_text("This picture holds no record of a run")
 
 
+def test_dropping_a_saved_picture_names_the_images_that_are_not_there(visit, tmp_path):
+    page = visit()
+    page.get_by_text("More paintings").click()
+    page.locator("#style2 input[type=file]").set_input_files(EXAMPLES / "style" / "hokusai-great-wave.jpg")
+    expect(page.locator("#style2 img")).to_be_visible()
+    page.get_by_text("Paint only a part").click()
+    Image.new("L", (64, 48), 255).save(tmp_path / "my <b>mask.png")
+    page.locator("#mask input[type=file]").set_input_files(tmp_path / "my <b>mask.png")
+    expect(page.locator("#mask img")).to_be_visible()
+    stylize(page, size=64, iterations=2)
+    save(page, tmp_path / "picture.png")
+
+    other = visit()
+    other.get_by_text("Settings of an earlier picture").click()
+    other.locator("#earlier input[type=file]").set_input_files(tmp_path / "picture.png")
+    expect(other.get_by_test_id("toast-body")).to_contain_text(
+        re.compile(r"please add its painting 2 \(hokusai-great-wave.jpg\) and mask \(my .*mask\.png\)\.$")
+    )
+
+
 def test_dropping_a_picture_of_an_earlier_version_says_what_has_changed(visit):
     page = visit()
     page.get_by_text("Settings of an earlier picture").click()
     page.locator("#earlier input[type=file]").set_input_files(sorted(EARLIER.glob("*/result.png"))[0])
     expect(page.get_by_test_id("toast-body")).to_contain_text(
         "All settings were restored. An earlier version made this picture with another network and other "
-        "scales of the weights: a new run will look different."
+        "scales of the weights: a new run will look different. Its images are not all here"
     )
     page.get_by_text("Advanced").click()
     expect(page.get_by_role("radio", name="VGG-16")).to_be_checked()

@@ -26,6 +26,7 @@ from nst.runs.record import (
     has_plateaued,
     history_row,
     printable,
+    recorded_images,
     restore,
     restore_from,
     restored_config,
@@ -265,6 +266,27 @@ def as_of(record: dict, version: str | None, **config) -> dict:
 
 def test_this_versions_record_is_restored_without_a_note(record):
     assert restore(record) == (CONFIG, "")
+
+
+def test_the_images_of_a_record_are_listed_by_their_roles():
+    def entry(name: str) -> dict[str, str]:
+        return {"name": name, "sha256": name * 2}
+
+    images = {
+        "content": entry("a"),
+        "styles": [entry("b"), entry("c")],
+        "mask": entry("d"),
+        "start": entry("e"),
+    }
+    roles = "photo", "painting", "painting 2", "mask", "picture to go on from"
+    assert recorded_images({"images": images}) == [
+        (role, name, name * 2) for role, name in zip(roles, "abcde", strict=True)
+    ]
+    moment = {"name": "step 5 of the run before"}  # which has no file
+    odd = {"content": entry("a"), "styles": {"b": 1}, "mask": ["d"], "start": moment}
+    assert recorded_images({"images": odd}) == [("photo", "a", "aa")]
+    for record in None, [], {}, {"images": 7}:
+        assert recorded_images(record) == []
 
 
 @pytest.mark.parametrize("path", sorted(EARLIER.iterdir()), ids=lambda path: path.name)
