@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from sentences import one_sentence
 
 from nst.config import TransferConfig
-from nst.engine.images import decode_image, from_uint8, load_image
+from nst.engine.images import decode_image, decode_mask, from_uint8, load_image
 from nst.errors import ConfigError, ImageError
 from nst.runs.job import InputImage, Job, read_image, read_inputs
 
@@ -78,7 +78,10 @@ def test_inputs_are_read_at_the_sizes_of_the_run(halves):
     assert np.array_equal(job.content, decode_image(PHOTO, long_side=64))
     for style, path in zip(job.styles, (WAVE, SCREAM), strict=True):
         assert np.array_equal(style, decode_image(path, long_side=32))
-    assert np.array_equal(job.mask, decode_image(halves, long_side=64))
+    with halves.open("rb") as file:
+        assert np.array_equal(job.mask, decode_mask(file, long_side=64))
+    assert np.all(job.mask[:, :31] == 255)  # without the rings of a Lanczos filter
+    assert np.all(job.mask[:, 33:] == 0)
     assert np.array_equal(job.start, decode_image(halves, long_side=64))
     for image in (job.content, *job.styles, job.mask, job.start):
         assert image.dtype == np.uint8
