@@ -126,6 +126,7 @@ def log_slider(name: str, label: str) -> gr.HTML:
         js_on_load=script("log_slider.js"),
         elem_classes="log-slider",
         info=describe(name),
+        standard=getattr(DEFAULTS, name),
         minimum=low,
         maximum=high,
         start=math.log10(low),

@@ -350,7 +350,7 @@ class PaintTab:
         if finished and not finished.is_example and not self._runs.has_run(request):
             updates[self.results.go_on] = gr.Button(interactive=False)
             updates[self.results.status] = status(
-                "Press Stylize to paint the new photo. This is the last one."
+                "Press Stylize to paint the new photo. The picture is of the one before."
             )
         return updates
 

@@ -167,6 +167,13 @@ def test_the_style_weight_slider_shows_the_weight_itself(visit, tmp_path):
     expect(page.locator(".status")).to_contain_text("Done")
     save(page, tmp_path / "run.json", "The run record (JSON)")
     assert json.loads((tmp_path / "run.json").read_text())["config"]["style_weight"] == 10 * int(before)
+    page.locator(".log-slider").get_by_role("button", name="Reset to default value").click()
+    expect(page.get_by_role("spinbutton", name=re.compile("Style weight"))).to_have_value("10")
+    quick(page, size=64, iterations=2)
+    button(page, "Stylize").click()
+    expect(page.locator(".status")).to_contain_text("Done: 2 steps")
+    save(page, tmp_path / "reset.json", "The run record (JSON)")
+    assert json.loads((tmp_path / "reset.json").read_text())["config"]["style_weight"] == 10
 
 
 def test_a_run_that_fails_says_why_and_the_next_one_works(visit, monkeypatch):

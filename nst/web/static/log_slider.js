@@ -5,6 +5,11 @@ element.addEventListener('input', ({target}) => {
     const filled = (target.value - target.min) / (target.max - target.min);
     target.style.setProperty('--filled', `${100 * filled}%`);
 });
+element.addEventListener('click', ({target}) => {
+    if (target.type !== 'button') return;
+    props.value = props.standard;
+    trigger('change');
+});
 element.addEventListener('change', ({target}) => {
     props.value = target.type === 'range' ? shown(target.value) : target.valueAsNumber;
     trigger('change');
