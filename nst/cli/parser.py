@@ -55,7 +55,10 @@ def _add_stylize(parser: argparse.ArgumentParser) -> None:
         ("--losses", "FILE.csv", "the table to write of the losses of each step"),
     ):
         parser.add_argument(flag, metavar=metavar, type=Path, help=text)
-    quality = "quality of JPEG, WebP and the animation, from 1 to 100 (default: 95, of the animation 80)"
+    quality = (
+        "quality of JPEG, WebP and the animation, from 1 to 100 (default: 95, of the animation 80); a WebP "
+        "picture of 100 is exact"
+    )
     parser.add_argument("--quality", metavar="N", type=int, help=quality)
     settings = parser.add_argument_group("settings")
     base = settings.add_mutually_exclusive_group()

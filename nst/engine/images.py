@@ -39,7 +39,9 @@ MIN_SIDE = 32  # pixels
 MAX_ASPECT = 8
 METADATA_KEYWORD = "neural-style-transfer"  # the key of a PNG's metadata, and the "software" of a TIFF
 MAX_METADATA = 1_000_000  # characters; Pillow refuses a PNG file whose compressed text has over 2**20 bytes
-SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+_CREATED = struct.pack(">6H", 2024, 1, 1, 0, 0, 0)  # not the time of this process: equal pixels, equal files
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SRGB_PROFILE = _SRGB[:24] + _CREATED + _SRGB[36:]
 
 _TOO_LARGE = f"The image has over {MAX_PIXELS // 1_000_000} megapixels: please use a smaller copy."
 _TO_UPRIGHT = {  # by EXIF orientation
@@ -299,7 +301,7 @@ def save_image(image: tf.Tensor, path: Path | str, *, quality: int = 95, metadat
     Args:
         image: float32 (1, H, W, 3).
         path: ends with one of SAVED_ENDINGS. TIFF gets 16 bits a channel, the others 8.
-        quality: of JPEG and WebP, from 1 to 100.
+        quality: of JPEG and WebP, from 1 to 100; WebP of 100 is without loss.
         metadata: text for `read_metadata`, kept by PNG, and by TIFF where it is ASCII.
 
     Raises:
@@ -321,7 +323,12 @@ def save_image(image: tf.Tensor, path: Path | str, *, quality: int = 95, metadat
             if metadata is not None:
                 text.add_itxt(METADATA_KEYWORD, metadata, zip=True)
             Image.fromarray(to_uint8(image)).save(
-                path, quality=quality, subsampling=0, icc_profile=SRGB_PROFILE, pnginfo=text
+                path,
+                quality=quality,
+                lossless=quality == 100,  # of WebP, which otherwise halves the resolution of colours
+                subsampling=0,
+                icc_profile=SRGB_PROFILE,
+                pnginfo=text,
             )
     except OSError as error:
         raise ImageError(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from nst.errors import DatasetError
 
 BUNDLED = Path(__file__).parents[2] / "examples"
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+_ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,16 @@ class Example:
         path: the file.
         title: what the image is called.
         credit: where it comes from; "" where the dataset does not say.
+        name: what the files of its results are named after; "" for the name of the file without its ending.
     """
 
     path: Path
     title: str
     credit: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.path.stem)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ def premade(content: Example, style: Example) -> tuple[Path, Path] | None:
     Returns:
         The picture and its run record; None where either is missing.
     """
-    picture = content.path.parent.parent / "results" / f"{content.path.stem}--{style.path.stem}.jpg"
+    picture = content.path.parent.parent / "results" / f"{content.name}--{style.name}.jpg"
     record = picture.with_suffix(".json")
     return (picture, record) if picture.is_file() and record.is_file() else None
 
@@ -106,11 +112,16 @@ def _read_folder(root: Path) -> Dataset:
 
 
 def _list_images(folder: Path) -> tuple[Example, ...]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return tuple(
-        Example(file, file.stem.replace("-", " ").replace("_", " "))
-        for file in files
+    files = [
+        file
+        for file in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if file.suffix.lower() in _ENDINGS and not file.name.startswith(".") and file.is_file()
+    ]
+    number = Counter(file.stem.casefold() for file in files)
+    names = [file.stem if number[file.stem.casefold()] == 1 else file.name for file in files]
+    return tuple(
+        Example(file, name.replace("-", " ").replace("_", " "), name=name)
+        for file, name in zip(files, names, strict=True)
     )
 
 

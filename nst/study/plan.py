@@ -37,7 +37,7 @@ class StudyRun:
     @property
     def name(self) -> str:
         """Name the run's picture file, without the ending."""
-        return f"{self.content.path.stem}--{self.style.path.stem}"
+        return f"{self.content.name}--{self.style.name}"
 
     @property
     def cost(self) -> float:
@@ -168,7 +168,8 @@ def grid(base: TransferConfig, axes: Mapping[str, Sequence[Any]]) -> tuple[Trans
 def read_pairs(path: Path, dataset: Dataset) -> frozenset[tuple[Path, Path]]:
     """Read the pairs of a study from a CSV file: a content image and a style image on each line.
 
-    Images are named by their files; the endings may be left out. A heading "content,style" is skipped.
+    Images are named by their files; the endings may be left out where that leaves one image. A heading
+    "content,style" is skipped, and semicolons may stand for the commas.
 
     Raises:
         StudyError: for a line that does not name a pair of the dataset, or a file without any.
@@ -178,10 +179,12 @@ def read_pairs(path: Path, dataset: Dataset) -> frozenset[tuple[Path, Path]]:
     pairs = set()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for number, row in enumerate(csv.reader(file), start=1):
-                if not row or row == ["content", "style"]:
-                    continue
+            text = file.read()
+            delimiter = ";" if text.count(";") > text.count(",") else ","
+            for number, row in enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1):
                 names = [name.strip() for name in row]
+                if not row or [name.lower() for name in names] == ["content", "style"]:
+                    continue
                 if len(names) != 2 or names[0] not in contents or names[1] not in styles:
                     raise StudyError(
                         f"Please correct line {number} of {path}: it should name a content image and a style "
@@ -196,5 +199,5 @@ def read_pairs(path: Path, dataset: Dataset) -> frozenset[tuple[Path, Path]]:
 
 
 def _paths_by_name(examples: Sequence[Example]) -> dict[str, Path]:
-    stems = {example.path.stem: example.path for example in examples}
-    return stems | {example.path.name: example.path for example in examples}
+    named = {example.name: example.path for example in examples}
+    return named | {example.path.name: example.path for example in examples}

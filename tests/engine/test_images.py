@@ -4,6 +4,8 @@ import io
 import random
 import runpy
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -914,6 +916,25 @@ def test_a_higher_quality_is_nearer_to_the_picture_in_a_larger_file(tmp_path, en
         errors.append(np.abs(pixels(path) - to_uint8(image)).mean())
     assert sizes == sorted({*sizes})
     assert errors == sorted({*errors}, reverse=True)
+
+
+def test_webp_of_the_highest_quality_is_exact(tmp_path):
+    image = load_image(PHOTO, long_side=64)
+    save_image(image, tmp_path / "picture.webp", quality=100)
+    assert np.array_equal(pixels(tmp_path / "picture.webp"), to_uint8(image))
+
+
+def test_two_processes_save_the_same_bytes(tmp_path):
+    program = (
+        "import sys\nfrom nst.engine.images import load_image, save_image\n"
+        f"for path in sys.argv[1:]: save_image(load_image({str(PHOTO)!r}, long_side=40), path)"
+    )
+    for number in (1, 2):
+        paths = [str(tmp_path / f"{number}{ending}") for ending in (".png", ".jpg", ".webp", ".tif")]
+        subprocess.run([sys.executable, "-c", program, *paths], check=True, capture_output=True)
+        time.sleep(1.1)  # a profile's time is in whole seconds
+    for ending in ".png", ".jpg", ".webp", ".tif":
+        assert (tmp_path / f"1{ending}").read_bytes() == (tmp_path / f"2{ending}").read_bytes()
 
 
 @pytest.mark.parametrize("quality", [0, 101, -5, 80.5, float("nan"), "90", None])

@@ -1,11 +1,14 @@
 """The plan of a study: which runs it has, in which order, and where they stand in the contact sheet."""
 
 import re
+import shutil
 
 import pytest
 
+from nst.config import TransferConfig
 from nst.engine.weights import forget_backbones
 from nst.errors import ConfigError, StudyError
+from nst.study.datasets import find_dataset
 from nst.study.plan import Plan, grid, read_pairs
 
 pytestmark = pytest.mark.quick
@@ -77,6 +80,29 @@ def test_pairs_are_read_by_file_names_with_or_without_ending(dataset, base, tmp_
     assert [edge.example for edge in one.columns] == [dataset.styles[1]]
     assert [edge.label for edge in one.rows] == ["seed 0", "seed 1"]
     assert [one.place(run) for run in one] == [(0, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("text", ["Content; Style\n{};{}\n", "CONTENT,STYLE\r\n{} , {}\r\n"])
+def test_pairs_may_be_written_as_a_spreadsheet_writes_them(dataset, tmp_path, text):
+    listed = tmp_path / "pairs.csv"
+    listed.write_text(text.format("chenonceau", "munch-the-scream"))
+    [run] = Plan(dataset, grid(TransferConfig(backbone="vgg16"), {}), read_pairs(listed, dataset))
+    assert run.name == "chenonceau--munch-the-scream"
+
+
+def test_images_that_differ_in_the_ending_alone_are_kept_apart(dataset, tmp_path):
+    root = dataset.contents[0].path.parents[1]
+    for ending in "png", "JPG":
+        shutil.copy(dataset.contents[0].path, root / "content" / f"IMG_0001.{ending}")
+    plan = Plan(find_dataset(str(root)), grid(TransferConfig(backbone="vgg16"), {}))
+    assert {f"IMG_0001.{ending}--munch-the-scream" for ending in ("png", "JPG")} <= {run.name for run in plan}
+    assert len({run.name for run in plan}) == len(plan)
+    listed = tmp_path / "pairs.csv"
+    listed.write_text("IMG_0001,munch-the-scream\n")
+    with pytest.raises(StudyError, match="Please correct line 1"):
+        read_pairs(listed, plan.dataset)
+    listed.write_text("IMG_0001.JPG,munch-the-scream\n")
+    assert len(read_pairs(listed, plan.dataset)) == 1
 
 
 @pytest.mark.parametrize(
