@@ -148,6 +148,7 @@ def page(port: int = 7861, patience: float = 300) -> None:
             view = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme="light")
             view.goto(address)
             view.locator(".pairs:visible button.thumbnail-item").nth(1).click()
+            view.locator("#style img[src*=village-street]").wait_for()
             view.get_by_role("button", name="Stylize", exact=True).click()
             status = view.locator(".status").filter(has_text="Done")
             status.wait_for(timeout=1000 * patience)

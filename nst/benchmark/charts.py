@@ -56,4 +56,4 @@ def write_page(results: Sequence[Result], path: Path) -> None:
     Raises:
         OSError: where it cannot be written.
     """
-    speed_chart(results).write_html(path)
+    speed_chart(results).write_html(path, config={"displaylogo": False, "showSendToCloud": False})

@@ -1,6 +1,7 @@
 """Plotly figures of runs: losses over steps, and content against style."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -109,10 +110,39 @@ def trade_off_chart(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> go.Fig
         height=420,
         margin={"l": 8, "r": 40, "t": 12, "b": 8},
         showlegend=False,
-        xaxis={**axis, "title": {"text": "content loss"}, "dtick": "D2"},
-        yaxis={**axis, "title": {"text": "style loss"}, "dtick": "D2"},
+        **{
+            f"{letter}axis": {
+                **axis,
+                "title": {"text": f"{part} loss"},
+                "tickvals": log_ticks(point[part] for points in curves.values() for point in points),
+            }
+            for letter, part in (("x", "content"), ("y", "style"))
+        },
     )
     return figure
+
+
+def log_ticks(values: Iterable[float]) -> list[float]:
+    """Choose the numbers on a logarithmic axis: 1, 2 and 5 of each decade, or closer ones where few fit.
+
+    Args:
+        values: what the axis shows; none but positive ones count.
+    """
+    shown = [float(value) for value in values if float(value) > 0] or [0.1, 1]
+    low, high = min(shown), max(shown)
+    ticks: list[float] = []
+    for digits in ((1,), (1, 2, 5), range(1, 10), range(10, 100), range(100, 1000)):
+        decades = range(math.floor(math.log10(low)) - 2, math.ceil(math.log10(high)) + 1)
+        ticks = [
+            number
+            for decade in decades
+            for digit in digits
+            if low <= (number := digit * 10.0**decade) <= high
+        ]
+        if len(ticks) >= 3:
+            break
+    every = -(-len(ticks) // 8)
+    return ticks[::every] if ticks else [low]
 
 
 def palette(number: int) -> list[str]:

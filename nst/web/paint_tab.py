@@ -154,8 +154,10 @@ class PaintTab:
         settings.connect(self.content, self.style)
         results.connect()
         for dataset, gallery in zip(self._datasets, self.galleries, strict=True):
-            chosen = [self.content, self.style, self.credits, *results.outputs]
-            gallery.select(self._chooser(dataset), results.strength, chosen, **UNQUEUED)
+            # Two handlers, because nobody who presses Stylize next should have to wait for the second.
+            panes = [self.content, self.style, self.credits]
+            gallery.select(self._filler(dataset), outputs=panes, **UNQUEUED)
+            gallery.select(self._chooser(dataset), results.strength, results.outputs, **UNQUEUED)
         for pane in (self.content, self.style):
             gr.on(
                 [pane.upload, pane.clear],
@@ -370,22 +372,27 @@ class PaintTab:
         self._runs.stop(request)
         return gr.Button("Stopping …", interactive=False) if self._runs.has_run(request) else gr.skip()
 
-    def _chooser(self, dataset: Dataset) -> Callable[[gr.SelectData, gr.Request, float], Awaitable[Updates]]:
-        async def choose(event: gr.SelectData, request: gr.Request, strength: float) -> Updates:
-            """Fill both panes, and show the pair's premade picture, unless a run is being shown."""
+    def _filler(self, dataset: Dataset) -> Callable[[gr.SelectData], Awaitable[Updates]]:
+        async def fill(event: gr.SelectData) -> Updates:
+            """Fill both panes."""
             pair = content, style = dataset.pairs[event.index]
-            panes = {
+            return {
                 self.content: str(content.path),
                 self.style: str(style.path),
                 self.credits: _credits(*pair),
             }
+
+        return fill
+
+    def _chooser(self, dataset: Dataset) -> Callable[[gr.SelectData, gr.Request, float], Awaitable[Any]]:
+        async def choose(event: gr.SelectData, request: gr.Request, strength: float) -> Any:
+            """Show the pair's premade picture, unless a run is being shown."""
+            pair = dataset.pairs[event.index]
             finished = None if self._runs.has_run(request) else self._find_premade(*pair)
             if finished is None:
-                return panes
+                return gr.skip()
             text, show = _describe_premade(*pair), self.results.show
-            return panes | await self._background.run_for(
-                visitor(request), show, finished, strength, text, None
-            )
+            return await self._background.run_for(visitor(request), show, finished, strength, text, None)
 
         return choose
 

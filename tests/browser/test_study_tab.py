@@ -175,6 +175,11 @@ def test_the_index_shows_every_run_from_the_file_system(index, viewport):
     assert page.evaluate("document.querySelector('#losses').data.length") == 12
     assert page.evaluate("document.querySelector('#trade-off').data.length") == 3
     expect(page.locator("#failures dt")).to_have_count(6)
+    titles = page.locator("#trade-off .modebar-btn").evaluate_all("all => all.map(one => one.dataset.title)")
+    assert "Zoom" in titles
+    assert not any("Share" in title for title in titles)  # which would offer to upload the chart
+    assert page.locator("#trade-off .xtick").count() >= 1
+    assert page.locator("#trade-off .ytick").count() >= 1
     assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nst.study.charts import COLORS, loss_chart, palette, trade_off_chart
+from nst.study.charts import COLORS, log_ticks, loss_chart, palette, trade_off_chart
 
 pytestmark = pytest.mark.quick
 
@@ -56,6 +56,20 @@ def test_the_names_of_several_runs_are_left_to_the_page():
     assert figure["layout"]["title"]["text"] == "content solid, style dotted"
     colors = [trace["line"]["color"] for trace in figure["data"][::2]]
     assert colors == palette(3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.5, 1), (0.61, 0.69), (0.0012, 0.0013), (0.002, 3), (1e-6, 10), (0.0451, 0.0452), (2, 2)],
+)
+def test_an_axis_has_some_round_numbers_whatever_it_shows(low, high):
+    ticks = log_ticks([high, low, 0])
+    assert ticks == sorted(set(ticks))
+    assert 1 <= len(ticks) <= 8
+    assert all(low <= tick <= high for tick in ticks)
+    if high > 1.05 * low:
+        assert len(ticks) >= 3
+        assert ticks == pytest.approx([float(f"{tick:.3g}") for tick in ticks], rel=1e-9)  # no long numbers
 
 
 def test_the_trade_off_has_a_curve_a_pair_and_a_point_a_weighting():
