@@ -1,7 +1,12 @@
 """The server of the page: its health, its telemetry, its limits, and its password."""
 
+import os
 import re
+import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -94,3 +99,19 @@ def test_with_a_password_nobody_gets_in_without_it_and_there_is_no_telemetry_unl
         files = handle_file(PHOTO), handle_file(PAINTING)
         _, record = client.predict(*files, size=32, iterations=1, api_name="/stylize")
         assert record["ended"] == "finished"
+
+
+def test_a_port_that_is_asked_for_and_taken_is_an_error():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        server = subprocess.run(
+            [sys.executable, "app.py"],
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "GRADIO_SERVER_PORT": port, "NST_WEIGHTS": ""},
+            capture_output=True,
+            text=True,
+        )
+    assert server.returncode == 1
+    last = server.stderr.strip().splitlines()[-1]
+    assert last == f"Port {port} is taken: please free it, or set GRADIO_SERVER_PORT to another one."
+    assert "Traceback" not in server.stderr
