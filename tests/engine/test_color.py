@@ -91,6 +91,17 @@ def test_the_colours_move_as_little_as_they_can():
     assert np.linalg.eigvalsh((matrix + matrix.T) / 2).min() > 0
 
 
+def test_the_noise_in_the_colours_of_a_sepia_scan_is_stretched_by_6_at_most():
+    grey = np.asarray(luminance(load_image(PHOTO, long_side=80)))
+    rng = np.random.default_rng(0)
+    scan = 0.1 + 0.8 * grey * (1.0, 0.85, 0.65) + rng.normal(0, 0.002, (*grey.shape[:3], 3))
+    scan = tf.constant(scan, tf.float32)
+    reference = load_image(EXAMPLES / "style" / "kandinsky-composition-viii.jpg", long_side=60)
+    own, matched = (np.cov(colours(image).T) for image in (scan, match_colors(scan, reference)))
+    assert np.linalg.eigvalsh(matched).min() <= 1.05 * 36 * np.linalg.eigvalsh(own).min()
+    assert np.linalg.eigvalsh(matched).max() > 0.5 * np.linalg.eigvalsh(np.cov(colours(reference).T)).max()
+
+
 def test_matched_colours_stay_in_range():
     dark = load_image(PHOTO, long_side=80) * 0.2
     stark = load_image(EXAMPLES / "style" / "kandinsky-composition-viii.jpg", long_side=60) > 0.6
