@@ -12,9 +12,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 PHOTO = Path(__file__).parents[1] / "examples" / "content" / "chenonceau.jpg"
 
 
-def saved(size=(64, 48), mode="RGB", **options) -> bytes:
+def saved(size=(64, 48), mode="RGB", color=0, **options) -> bytes:
     file = io.BytesIO()
-    Image.new(mode, size).save(file, **options)
+    Image.new(mode, size, color).save(file, **options)
     return file.getvalue()
 
 
@@ -111,7 +111,7 @@ FILES: dict[str, bytes] = {
     "one pixel": saved((1, 1), format="GIF"),
     "a line": saved((40_000, 1), format="PNG"),
     "a strip": saved((900, 100), format="PNG"),
-    "floating-point numbers": saved(mode="F", format="TIFF"),
+    "floating-point numbers beyond white": saved(mode="F", color=255.0, format="TIFF"),
     "page of a picture": b"<html>" + photo("PNG"),
     "script before a picture": b"GIF89a/*" + photo("GIF") + b"*/=1;alert(1)",
     **{

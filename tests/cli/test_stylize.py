@@ -235,7 +235,7 @@ def test_the_picture_and_the_report_have_the_same_record_with_every_image(
     output: Path, report: Path, tmp_path: Path
 ) -> None:
     files = {name: str(tmp_path / name) for name in ("mask.png", "start.jpg")}
-    Image.new("L", (64, 64), 255).save(files["mask.png"])
+    Image.new("L", (64, 48), 255).save(files["mask.png"])
     save_image(load_image(PHOTO, long_side=64), files["start.jpg"])
     images = ["--mask", files["mask.png"], "--start", files["start.jpg"]]
     stylized(output, OTHER, PAINTING, *images, "--report", str(report), *SMALL)
@@ -265,8 +265,8 @@ def test_an_image_may_have_a_name_that_is_not_utf8(output: Path, report: Path, t
 
 @pytest.fixture
 def half(tmp_path: Path) -> str:
-    """A mask that is black at the left and white at the right, of another shape than the photo."""
-    pixels = np.zeros((90, 160), np.uint8)
+    """A mask that is black at the left and white at the right, of another size than the photo."""
+    pixels = np.zeros((120, 160), np.uint8)
     pixels[:, 80:] = 255
     Image.fromarray(pixels).save(tmp_path / "half.png")
     return str(tmp_path / "half.png")
