@@ -165,6 +165,16 @@ def test_noise_turns_into_the_content(begin):
     assert history[-1].losses.style < 0.5 * history[0].losses.style
 
 
+def test_a_start_from_noise_leaves_no_noise(begin):
+    settings = WEIGHTS | {"style_weight": 10}
+    from_photo, from_noise = (
+        last(begin(TransferConfig(size=64, iterations=60, init=init, **settings)))
+        for init in ("content", "noise")
+    )
+    assert from_noise.losses.tv < 1.2 * from_photo.losses.tv
+    assert from_noise.losses.total < 1.5 * from_photo.losses.total
+
+
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
