@@ -1,7 +1,9 @@
 """NumPy's products on one thread: idle threads of BLAS spin, on cores that the network needs."""
 
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ContextDecorator, ExitStack
+from contextlib import ContextDecorator, ExitStack, suppress
 from threading import Lock
 
 from threadpoolctl import ThreadpoolController
@@ -16,20 +18,28 @@ class _OneThread(ContextDecorator):
 
     def __init__(self) -> None:
         self._blas = ThreadpoolController().select(user_api="blas")
+        self._start()
+        os.register_at_fork(after_in_child=self._start)  # a child has no thread but the one that forked
+
+    def _start(self) -> None:
         self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="blas-limit")
         self._lock, self._inside, self._limit = Lock(), 0, ExitStack()
 
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._keeper.submit(lambda: self._limit.enter_context(self._blas.limit(limits=1))).result()
+                self._keep(lambda: self._limit.enter_context(self._blas.limit(limits=1)))
             self._inside += 1
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
-                self._keeper.submit(self._limit.close).result()
+                self._keep(self._limit.close)
+
+    def _keep(self, change: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the main thread has ended; a run in another goes on without a limit
+            self._keeper.submit(change).result()
 
 
 one_blas_thread = _OneThread()

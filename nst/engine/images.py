@@ -99,7 +99,7 @@ def decode_image(
 
 
 def decode_mask(source: BinaryIO, *, long_side: int | None = None, enlarge: bool = True) -> Pixels:
-    """Read the file of a mask as `decode_image` reads an image, but for one that is transparent in places.
+    """Read the file of a mask as `decode_image` reads an image, unless it is transparent in places.
 
     What is transparent counts as black. What is opaque counts as white, unless it is a mask itself: mostly
     black and white, with some of both.
@@ -113,7 +113,7 @@ def decode_mask(source: BinaryIO, *, long_side: int | None = None, enlarge: bool
     colors, alpha = _to_srgb(_to_upright(_decode(source)))
     smooth = Image.Resampling.BILINEAR  # Lanczos would ring, and paint a little where the mask is black
     colors = _fitted(colors, long_side, enlarge, smooth)
-    if alpha is not None:
+    if alpha is not None and alpha.getextrema() != (255, 255):
         alpha = _fitted(alpha, long_side, enlarge, smooth)
         visible = np.asarray(colors)[np.asarray(alpha) > 127]
         black = np.count_nonzero(np.all(visible < 64, axis=1))
@@ -151,7 +151,9 @@ def open_image(path: Path | str) -> BufferedReader:
 def _decode(file: BinaryIO, *, any_shape: bool = False) -> Image.Image:
     check = partial(_check_header, any_shape=any_shape)
     try:
-        picture = decode_deep(file, check) if is_tiff(file) else None
+        if not file.seekable():
+            file = io.BytesIO(file.read())
+        picture = decode_deep(file, check, METADATA_KEYWORD) if is_tiff(file) else None
         if picture is None:
             picture = Image.open(file, formats=READ_FORMATS)
             check(*picture.size)

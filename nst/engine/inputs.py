@@ -94,9 +94,8 @@ def check_mask(mask: tuple[int, int], content: tuple[int, int]) -> None:
 
 def _difference(shape: tuple[int, int], content: tuple[int, int]) -> int:
     """Compute by how many pixels a shape differs from that of the content image at its size."""
-    height, width = shape
-    fitted = fitted_size(*content, max(height, width))
-    return max(abs(height - fitted[0]), abs(width - fitted[1]))
+    scale = max(shape) / max(content)
+    return max(abs(side - round(other * scale)) for side, other in zip(shape, content, strict=True))
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,8 @@ class LevelInputs:
     Args:
         photo: (1, H, W, 3).
         content: the photo as the network reads it, (1, H, W, 3): grey where only luminance is painted.
-        init_image: (1, H, W, 3), what the run starts as, and where a larger level takes its fine detail from.
+        init_image: (1, H, W, 3), what the run starts as, and where a larger level takes its fine detail from,
+            unless it starts from noise.
         regions: the style images for each part of the picture.
     """
 

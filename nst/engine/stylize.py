@@ -200,7 +200,7 @@ def _start(picture: tf.Tensor | None, init_image: tf.Tensor, config: TransferCon
         return np.asarray(_NOISE * (noise - 0.5) + 0.5)
     if picture is None:
         return np.asarray(init_image)
-    if config.init == "noise":  # whose run sees no pixel of the photo
+    if config.init == "noise":  # whose picture takes no pixel from the photo
         return np.array(resize(picture, *init_image.shape[1:3]))
     return _upsample_with_detail(picture, init_image)
 

@@ -21,6 +21,8 @@ _MODES = {  # by photometric interpretation; how many channels of colour each ha
 }
 _PREMULTIPLIED, _ALPHA = 1, 2  # kinds of extra samples
 _ICC_PROFILE = 34675
+# Only those whose decoders are told how much may come out: others unfold whatever their data says.
+_COMPRESSIONS = {"NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD"}
 
 # The library logs what is odd about a file, and the command line would print that.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL + 1)
@@ -34,16 +36,18 @@ def is_tiff(file: BinaryIO) -> bool:
     return start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def decode_deep(file: BinaryIO, check: Callable[[int, int, int], None]) -> Image.Image | None:
+def decode_deep(file: BinaryIO, check: Callable[[int, int, int], None], software: str) -> Image.Image | None:
     """Decode the first page of a TIFF file that has more than 8 bits a channel, rounded to 8.
 
-    Integers without a sign go from black to white over all their bits, those with a sign over the positive
-    ones of the first 16, and fractions from 0 to 1. Profile and orientation stay with the picture, and its
-    `info` has the description under the name of the software, as it has a PNG's text under its keyword.
+    Unsigned integers go from black to white over all their bits, signed ones from 0 to 32,767 at up to 16
+    bits and to 65,535 beyond, and fractions from 0 to 1; what is less is black, and what is more is white.
+    Profile and orientation stay with the picture.
 
     Args:
         file: a TIFF file.
         check: called before any pixel is decoded, with width, height and bytes of the pixels; it may raise.
+        software: the picture's `info` has the description under this name where the file says that it was
+            written by it, as it has a PNG's text under its keyword.
 
     Returns:
         The picture in mode L, RGB, CMYK or LAB, or LA or RGBA where it is transparent; None where 8 bits are
@@ -55,18 +59,26 @@ def decode_deep(file: BinaryIO, check: Callable[[int, int, int], None]) -> Image
     """
     with tifffile.TiffFile(file) as tiff:
         page: Any = tiff.pages[0]
-        bits = np.max(page.bitspersample)
+        bits = int(np.max(page.bitspersample))
         if bits <= 8:
             return None
-        check(page.imagewidth, page.imagelength, page.nbytes)
-        if page.photometric.name not in _MODES or page.imagedepth > 1:
+        of_tile = page.tilewidth * page.tilelength * page.tiledepth * page.samplesperpixel * -(-bits // 8)
+        check(page.imagewidth, page.imagelength, max(page.nbytes, of_tile))
+        mode, channels = _MODES.get(page.photometric.name, ("", 0))
+        is_lab = mode == "LAB"
+        if (
+            not mode
+            or page.imagedepth > 1
+            or page.compression.name not in _COMPRESSIONS
+            or page.dtype.kind not in "uif"
+            or (is_lab and (page.dtype.kind, page.dtype.itemsize) != ("u", 2))
+        ):
             raise ImageError("The image has pixels of a rare kind: please save it as a PNG or JPEG file.")
-        mode, channels = _MODES[page.photometric.name]
-        samples = page.asarray()
+        samples = page.asarray(maxworkers=1)
         if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE and samples.ndim == 3:
             samples = np.moveaxis(samples, 0, -1)
         samples = samples.reshape(page.imagelength, page.imagewidth, -1)
-        if mode == "LAB":
+        if is_lab:
             levels = _lab_levels(samples[..., :3])
         elif page.photometric.name == "PALETTE":
             levels = _levels(np.moveaxis(page.colormap, 0, -1)[samples[..., 0]], 16)
@@ -83,8 +95,8 @@ def decode_deep(file: BinaryIO, check: Callable[[int, int, int], None]) -> Image
             levels, mode = np.concatenate([levels, alpha], axis=2), mode + "A"
         picture = Image.frombytes(mode, (page.imagewidth, page.imagelength), levels.tobytes())
         tags = page.tags
-        if page.software and page.description:
-            picture.info[page.software] = page.description
+        if page.software == software and page.description:
+            picture.info[software] = page.description
         if profile := tags.valueof(_ICC_PROFILE):
             picture.info["icc_profile"] = bytes(profile)
         if orientation := tags.valueof(ExifTags.Base.Orientation.value):

@@ -43,7 +43,7 @@ class RecordedImage(NamedTuple):
     """Hold what a record says of an image.
 
     Args:
-        role: "photo", "painting", "painting 2" or the like, "mask" or "picture to go on from".
+        role: "photo", "painting", "painting 2" or the like, or "mask".
         name: of its file.
         sha256: of the bytes of its file.
     """
@@ -203,7 +203,9 @@ def read_record(picture: Path | str | BinaryIO) -> Any:
 
 
 def recorded_images(record: Any) -> list[RecordedImage]:
-    """List the images that a run was made of, by its record; entries without a name and a hash are left out.
+    """List the images that a run was made of, by its record, but for a picture that it went on from.
+
+    Entries without a name and a hash are left out.
 
     Args:
         record: the record, as it was read from JSON.
@@ -213,7 +215,6 @@ def recorded_images(record: Any) -> list[RecordedImage]:
     for number, entry in enumerate(styles[:MAX_STYLES] if isinstance(styles, list) else [], start=1):
         entries.append(("painting" if number == 1 else f"painting {number}", entry))
     entries.append(("mask", _look_up(record, "images", "mask")))
-    entries.append(("picture to go on from", _look_up(record, "images", "start")))
     found = [(role, _look_up(entry, "name"), _look_up(entry, "sha256")) for role, entry in entries]
     return [RecordedImage(*one) for one in found if isinstance(one[1], str) and isinstance(one[2], str)]
 

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -117,18 +118,29 @@ def _list_images(folder: Path) -> tuple[Example, ...]:
         for file in (sorted(folder.iterdir()) if folder.is_dir() else [])
         if file.suffix.lower() in _ENDINGS and not file.name.startswith(".") and file.is_file()
     ]
-    number = Counter(file.stem.casefold() for file in files)
-    names = [file.stem if number[file.stem.casefold()] == 1 else file.name for file in files]
     return tuple(
         Example(file, name.replace("-", " ").replace("_", " "), name=name)
-        for file, name in zip(files, names, strict=True)
+        for file, name in _name_apart(files).items()
     )
+
+
+def _name_apart(files: Iterable[Path]) -> dict[Path, str]:
+    """Name files without their endings, but for those that would then have the name of another one."""
+    files = list(files)
+    number = Counter((file.parent, file.stem.casefold()) for file in files)
+    return {
+        file: file.stem if number[file.parent, file.stem.casefold()] == 1 else file.name for file in files
+    }
 
 
 def _read_listing(root: Path) -> tuple[Dataset, ...]:
     try:
         listing = json.loads((root / "datasets.json").read_text(encoding="utf-8"))
-        examples = {name: Example(root / name, **about) for name, about in listing["images"].items()}
+        names = _name_apart(root / name for name in listing["images"])
+        examples = {
+            name: Example(root / name, **about, name=names[root / name])
+            for name, about in listing["images"].items()
+        }
         datasets = tuple(
             Dataset(
                 dataset["name"],

@@ -156,14 +156,15 @@ class PaintTab:
         for dataset, gallery in zip(self._datasets, self.galleries, strict=True):
             # Two handlers, because nobody who presses Stylize next should have to wait for the second.
             panes = [self.content, self.style, self.credits]
-            gallery.select(self._filler(dataset), outputs=panes, **UNQUEUED)
-            gallery.select(self._chooser(dataset), results.strength, results.outputs, **UNQUEUED)
+            gallery.select(self._filler(dataset), outputs=panes, **UNQUEUED_LATEST)
+            gallery.select(self._chooser(dataset), results.strength, results.outputs, **UNQUEUED_LATEST)
         for pane in (self.content, self.style):
             gr.on(
                 [pane.upload, pane.clear],
                 self.leave_photo if pane is self.content else self.leave_painting,
-                results.finished,
+                {results.finished, pane},
                 [self.credits, *results.outputs],
+                preprocess=False,
                 **UNQUEUED,
             )
         size, iterations = settings.controls["size"], settings.controls["iterations"]
@@ -346,18 +347,23 @@ class PaintTab:
         except ImageError:
             return {}
 
-    async def leave_photo(self, request: gr.Request, finished: FinishedRun | None) -> Updates:
+    async def leave_photo(self, request: gr.Request, values: Values) -> Updates:
         """Leave the result behind that is not of the new photo: only an own one stays to be saved."""
-        updates = await self.leave_painting(request, finished)
+        updates, finished = await self.leave_painting(request, values), values[self.results.finished]
         if finished and not finished.is_example and not self._runs.has_run(request):
-            updates[self.results.go_on] = gr.Button(interactive=False)
-            updates[self.results.status] = status(
-                "Press Stylize to paint the new photo. The picture is of the one before."
+            photo = values[self.content]
+            own = photo is not None and str(uploaded_file(photo, "photo")) == finished.panes[0]
+            text = "Press Stylize to paint the new photo." if photo else "Please add a photo."
+            text = (
+                "This is the picture of this photo." if own else f"{text} The picture is of the one before."
             )
+            updates[self.results.go_on] = gr.Button(interactive=own)
+            updates[self.results.status] = status(text)
         return updates
 
-    async def leave_painting(self, request: gr.Request, finished: FinishedRun | None) -> Updates:
+    async def leave_painting(self, request: gr.Request, values: Values) -> Updates:
         """Leave the result of an example behind, which is not in the style of the new painting."""
+        finished = values[self.results.finished]
         updates: Updates = {self.credits: ""}  # nobody here knows whose pictures the new ones are
         if finished and finished.is_example and not self._runs.has_run(request):
             updates |= self.results.clear("Press Stylize to start.")
@@ -392,7 +398,8 @@ class PaintTab:
             if finished is None:
                 return gr.skip()
             text, show = _describe_premade(*pair), self.results.show
-            return await self._background.run_for(visitor(request), show, finished, strength, text, None)
+            shown = await self._background.run_for(visitor(request), show, finished, strength, text, None)
+            return gr.skip() if self._runs.has_run(request) else shown  # one may have begun meanwhile
 
         return choose
 

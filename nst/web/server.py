@@ -136,7 +136,7 @@ def serve(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="nst-", dir=where, ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder  # with what Gradio leaves elsewhere
         port = os.environ.get("GRADIO_SERVER_PORT")  # which Gradio takes for the first of a hundred to try
-        try:
+        try:  # Gradio has checked that it is a number
             options = {"share": arguments.share, "auth": auth, "quiet": True, "prevent_thread_lock": True}
             page = launch(queue, metrics=metrics, server_port=int(port) if port else None, **options)
             print(f"Open {page.share_url or page.local_url} in a browser. Ctrl-C stops it.", flush=True)
@@ -144,8 +144,11 @@ def serve(arguments: argparse.Namespace) -> None:
         except (DatasetError, ImageError) as error:
             sys.exit(str(error))
         except OSError as error:
-            if port and port in str(error):
-                sys.exit(f"Port {port} is taken: please free it, or set GRADIO_SERVER_PORT to another one.")
+            if port and "empty port" in str(error):
+                sys.exit(
+                    f"Port {port} is taken, or may not be used here: please free it, or set "
+                    "GRADIO_SERVER_PORT to another one."
+                )
             raise
         finally:
             queue.close()

@@ -1,6 +1,7 @@
 """The settings of a run as controls: presets, sliders, more paintings, a mask, and everything else."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,10 @@ class SettingsPanel:
 
     async def _restore(self, request: gr.Request, earlier: Any, *images: Any) -> Updates:
         file = uploaded_file(earlier, "picture")
-        here = [uploaded_file(image, "image") for image in images if image is not None]
+        here = []
+        for image in images:
+            with suppress(ImageError):
+                here.append(uploaded_file(image, "image"))
         restored = await self._background.run_for(visitor(request), _restore_beside, file, here)
         config, note, lacking = restored
         lowered = [
@@ -220,7 +224,7 @@ def _restore_beside(picture: Path, here: list[Path]) -> tuple[TransferConfig, st
     record = read_record(picture)
     hashes = set()
     for path in here:
-        with open_image(path) as file:
+        with suppress(ImageError), open_image(path) as file:  # one that is no longer kept is not here
             hashes.add(describe_file(file)["sha256"])
     return *restore(record), [
         f"{image.role} ({_plain(image.name)})"

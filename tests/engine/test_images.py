@@ -419,7 +419,7 @@ def deep_tiff(samples: np.ndarray, **options) -> io.BytesIO:
 
 RAMP = np.linspace(0, 1, 64 * 48).reshape(48, 64)  # from black to white
 COLORS = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=2)
-FULL = {"u2": 65535, "u4": 2**32 - 1, "i2": 32767, "f2": 1, "f4": 1, "f8": 1}
+FULL = {"u2": 65535, "u4": 2**32 - 1, "u8": 2.0**64 - 2048, "i2": 32767, "f2": 1, "f4": 1, "f8": 1}
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
@@ -523,10 +523,33 @@ def test_fractions_beyond_white_are_clipped_and_missing_ones_are_black_unless_mo
 
 def test_deep_colours_that_make_no_picture_are_refused():
     samples = np.zeros((48, 64), np.uint16)
+    sentence = "The image has pixels of a rare kind: please save it as a PNG or JPEG file."
     for photometric in "cfa", "logl":
-        assert refusal(deep_tiff(samples, photometric=photometric)) == (
-            "The image has pixels of a rare kind: please save it as a PNG or JPEG file."
-        )
+        assert refusal(deep_tiff(samples, photometric=photometric)) == sentence
+    assert refusal(deep_tiff(samples.astype(np.complex64), photometric="minisblack")) == sentence
+    assert refusal(deep_tiff(np.zeros((48, 64, 3), np.float32), photometric="cielab")) == sentence
+
+
+@pytest.mark.parametrize("compression", ["jpeg2000", "lerc", "png"])
+def test_only_compressions_whose_decoders_know_their_limit_are_read(compression):
+    file = deep_tiff(np.zeros((48, 64), np.uint16), photometric="minisblack", compression=compression)
+    assert "rare kind" in refusal(file)
+
+
+def test_a_tile_far_larger_than_its_picture_is_refused():
+    file = deep_tiff(np.zeros((48, 64), np.uint16), photometric="minisblack", tile=(32, 32)).getvalue()
+    file = bytearray(file)
+    for tag in 322, 323:  # width and length of a tile
+        struct.pack_into("<I", file, tiff_entry(bytes(file), tag) + 8, 16 * 1024)
+    assert refusal(io.BytesIO(bytes(file))) == TOO_LARGE
+
+
+@pytest.mark.parametrize("software", ["exif", "icc_profile", "transparency", "dpi"])
+def test_the_name_of_a_tiffs_software_means_nothing_else(software):
+    file = deep_tiff(
+        np.zeros((48, 64), np.uint16), photometric="minisblack", software=software, description="a"
+    )
+    assert np.all(pixels(file) == 0)
 
 
 def test_a_deep_tiff_is_measured_before_its_pixels_are_decoded():

@@ -233,6 +233,14 @@ def test_strokes_on_a_transparent_layer_are_the_mask_whatever_their_colour(cut_o
     np.testing.assert_allclose(opacity[:, 32:], 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("levels", [(0, 255), (128, 128), (0, 0)])
+def test_an_opaque_mask_with_an_alpha_channel_is_read_by_its_colours(tmp_path, levels):
+    ramp = np.tile(np.linspace(*levels, 64).astype(np.uint8), (48, 1))
+    Image.fromarray(ramp).convert("RGBA").save(tmp_path / "mask.png")
+    with (tmp_path / "mask.png").open("rb") as file:
+        assert np.array_equal(decode_mask(file)[..., 0], ramp)
+
+
 def test_a_cut_out_is_a_mask_of_its_outline(cut_out):
     opacity = read_inputs(CONFIG, PHOTO, [WAVE], mask=cut_out(Image.open(WAVE))).opacity()[0, ..., 0]
     np.testing.assert_allclose(opacity[:, :32], 1, atol=1e-6)

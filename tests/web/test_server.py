@@ -113,5 +113,8 @@ def test_a_port_that_is_asked_for_and_taken_is_an_error():
         )
     assert server.returncode == 1
     last = server.stderr.strip().splitlines()[-1]
-    assert last == f"Port {port} is taken: please free it, or set GRADIO_SERVER_PORT to another one."
+    assert last == (
+        f"Port {port} is taken, or may not be used here: please free it, or set "
+        "GRADIO_SERVER_PORT to another one."
+    )
     assert "Traceback" not in server.stderr
