@@ -169,7 +169,7 @@ def compare(dataset: str, sheet: Path, galleries: Sequence[str], height: int = 2
     table = []
     for content in images.contents:
         for style in images.styles:
-            name = f"{content.path.stem}--{style.path.stem}"
+            name = f"{content.name}--{style.name}"
             found = [next(Path(folder).glob(f"{name}.[jp][pn]g"), None) for folder in folders]
             paths = [content.path, style.path, *(path for path in found if path)]
             if len(paths) == 2 + len(folders):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,26 +69,25 @@ class Job:
         }
 
 
-def read_image(path: Path, long_side: int | None = None, enlarge: bool = True) -> InputImage:
+def read_image(
+    path: Path,
+    long_side: int | None = None,
+    enlarge: bool = True,
+    decode: Callable[..., Pixels] = decode_image,
+) -> InputImage:
     """Read an image file: open it once, to decode, describe and hash it.
 
     Args:
         path: of the file.
         long_side: the longer side of the result in pixels, None to keep the size of the file.
         enlarge: whether a smaller image is enlarged to `long_side`.
+        decode: `decode_image` or, for a mask, `decode_mask`.
 
     Raises:
         ImageError: the file cannot be used.
     """
     with open_image(path) as file:
-        pixels = decode_image(file, long_side=long_side, enlarge=enlarge)
-        return InputImage(pixels, describe_file(file))
-
-
-def read_mask(path: Path, long_side: int | None = None, enlarge: bool = True) -> InputImage:
-    """Read the file of a mask, as `read_image` reads an image; see `decode_mask` for transparent ones."""
-    with open_image(path) as file:
-        pixels = decode_mask(file, long_side=long_side, enlarge=enlarge)
+        pixels = decode(file, long_side=long_side, enlarge=enlarge)
         return InputImage(pixels, describe_file(file))
 
 
@@ -129,7 +129,8 @@ def read_inputs(
     style_size = round(config.size * config.style_scale)
     paintings = [read_as("painting", style, style_size) for style in styles]
     images: dict[str, Any] = {"content": photo.entry, "styles": [painting.entry for painting in paintings]}
-    masking = read_as("mask", mask, config.size, by=read_mask) if mask is not None else None
+    masks = partial(read_image, decode=decode_mask)
+    masking = read_as("mask", mask, config.size, by=masks) if mask is not None else None
     if masking is not None:
         images["mask"] = masking.entry
     if isinstance(start, Path):

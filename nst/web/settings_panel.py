@@ -178,8 +178,7 @@ class SettingsPanel:
         for image in images:
             with suppress(ImageError):
                 here.append(uploaded_file(image, "image"))
-        restored = await self._background.run_for(visitor(request), _restore_beside, file, here)
-        config, note, lacking = restored
+        config, note, lacking = await self._background.run_for(visitor(request), _restore_beside, file, here)
         lowered = [
             f"{name} (at most {getattr(self._limits, name)} here)"
             for name in LIMITED
